@@ -1,0 +1,18 @@
+//! **huntline**: exact, explainable views of treasure-hunt event streams, one actor per hunt.
+//!
+//! ```text
+//! record → decode → route → apply → snapshot → checkpoint → store → view → query
+//! source    decode   router  hunt     hunt       partition    store         api
+//! ```
+
+// Words.
+pub mod definitions;
+pub mod outcome;
+pub mod position;
+pub mod record;
+pub mod time;
+// Rules: pure, deterministic, no I/O, no clock.
+pub mod decode;
+// Ports.
+pub mod source;
+pub mod store;
