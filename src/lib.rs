@@ -6,13 +6,20 @@
 //! ```
 
 // Words.
+pub mod codec;
 pub mod definitions;
 pub mod outcome;
 pub mod position;
 pub mod record;
 pub mod time;
 // Rules: pure, deterministic, no I/O, no clock.
+pub mod aggregate;
 pub mod decode;
+pub mod dedup;
+pub mod hunt;
+pub mod partial;
+pub mod partition;
+pub mod watermark;
 // Ports.
 pub mod source;
 pub mod store;

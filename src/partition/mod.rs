@@ -1,0 +1,496 @@
+//! The **partition**'s protocol: a pure machine, `step(input) → effects`. It claims, reads, routes
+//! records to hunts, draws boundaries, commits checkpoints, lets hunts lag and catch up, passivates
+//! them and ends when it is fenced or released.
+//!
+//! The partition's actor hands it inputs one at a time and performs its effects in their order;
+//! the simulation does the same with a store, a log and hunts of its own. No I/O, no clock: the
+//! time is a number that comes with the inputs.
+//!
+//! Invariants:
+//! * `committed ≤ closing ≤ dispatched`: the position of the last COMMIT, of the checkpoint being
+//!   made, and of the last record sent to a hunt.
+//! * `counts + closing tally + open tally` balance at `dispatched` once every reply is in.
+//! * A checkpoint holds, for every hunt with records below its boundary, either its snapshot at the
+//!   boundary or a row that says it lags, from where, and how many records wait there.
+//! * Nothing is sent to a hunt that lags but by catching up, in offset order.
+
+mod catch_up;
+mod checkpoint;
+mod route;
+pub mod slots;
+
+use crate::decode::{Decoded, Plan};
+use crate::hunt::{Lost, Order, Reply, Task};
+use crate::outcome::Counts;
+use crate::position::{Epoch, Position};
+use crate::record::{Batch, PartitionId};
+use crate::source::SideRead;
+use crate::store::{self, Checkpoint, Claimed, Gap, LagReasons, Snapshot, Status};
+use crate::time::Micros;
+use catch_up::Pass;
+use checkpoint::{Closing, Pending};
+use hashbrown::HashSet;
+use slots::{Lagging, Mark, Restoration, Slots, Stage, Tally};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bounds and intervals, in microseconds and bytes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub interval: i64,
+    /// Unsaved dead letters and snapshots past this start a checkpoint early.
+    pub max_pending: usize,
+    pub passivate_idle: i64,
+    /// Newer records of hunts that catch up are kept up to this much.
+    pub catch_up_buffer: usize,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// Begin: claim.
+    Start,
+    Claimed(Claimed),
+    /// Where a partition that was never read begins.
+    StartResolved(Position),
+    /// The resolved start is in the store.
+    Begun,
+    Batch {
+        batch: Arc<Batch>,
+        decoded: Decoded,
+    },
+    /// The saved snapshots of the hunts of `Effect::Load`; hunts without a row are left out.
+    Loaded {
+        purpose: LoadPurpose,
+        snapshots: Vec<Snapshot>,
+    },
+    Reply(Reply),
+    /// Go on asking hunts for snapshots.
+    Sweep,
+    /// Time passes.
+    Tick,
+    Committed,
+    /// The store refuses these hunts' snapshots; nothing was committed.
+    Refused(Vec<(String, String)>),
+    Fenced(String),
+    SideBatch {
+        batch: Arc<Batch>,
+        decoded: Decoded,
+    },
+    SideGap {
+        from: Position,
+        to: Position,
+    },
+    SideFailed,
+    /// The main reader skips `[from, to)`, which the log no longer has.
+    Gap {
+        from: Position,
+        to: Position,
+    },
+    /// Save what there is and end.
+    Release,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadPurpose {
+    /// Hunts of the batch that waits.
+    Route,
+    /// Lagging hunts, to catch up from what was saved.
+    Restore,
+}
+
+#[derive(Debug)]
+pub enum Effect {
+    Claim,
+    ResolveStart,
+    Begin {
+        epoch: Epoch,
+        position: Position,
+    },
+    /// Have the source read from here.
+    Read {
+        epoch: Epoch,
+        position: Position,
+    },
+    Load {
+        purpose: LoadPurpose,
+        hunts: Vec<String>,
+    },
+    /// Start a hunt's actor.
+    StartHunt {
+        slot: u32,
+        generation: u32,
+        state: Option<Vec<u8>>,
+    },
+    Deliver {
+        slot: u32,
+        order: Order,
+    },
+    /// Stop its actor: nothing is in its queue.
+    StopHunt {
+        slot: u32,
+    },
+    /// Hand in `Input::Sweep` after other work had its turn.
+    SweepLater,
+    Commit(Arc<Checkpoint>),
+    /// Committed: lag tools may be told.
+    CommitOffset(Position),
+    SideRead(SideRead),
+    /// The running side read is of no more use.
+    CancelSideRead,
+    /// A hunt lost its state and will be restored.
+    HuntLost {
+        slot: u32,
+        lost: Lost,
+    },
+    /// A hunt waits for an operator, in words.
+    HuntWaits {
+        slot: u32,
+        why: String,
+    },
+    Fenced(String),
+    /// Everything is saved; the machine has ended.
+    Released,
+    /// The protocol was broken from outside; stop reading, in words.
+    Broken(String),
+}
+
+/// Where the machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    Idle,
+    Claiming,
+    ResolvingStart,
+    Beginning,
+    Running,
+    /// Takes no more batches and saves what it has.
+    Releasing,
+    Ended,
+}
+
+pub struct Machine {
+    partition: PartitionId,
+    owner: String,
+    plan: Arc<Plan>,
+    settings: Settings,
+    phase: Phase,
+    now: Micros,
+    epoch: Epoch,
+    /// The checkpoint number the next commit must find.
+    number: i64,
+    committed: Mark,
+    /// At `committed`.
+    counts: Counts,
+    dispatched: Mark,
+    open: Pending,
+    closing: Option<Closing>,
+    last_boundary: Micros,
+    slots: Slots,
+    /// Slots with records since the last boundary.
+    dirty: Vec<u32>,
+    /// Slots that lag, those with rows to write among them.
+    lagging: Vec<u32>,
+    /// The batch whose hunts are being loaded, and those behind it.
+    waiting: Option<route::Resolved>,
+    inbox: VecDeque<(Arc<Batch>, Decoded)>,
+    /// While every hunt this partition ever had is resident or in this set of hashes, a hunt in neither is new and needs no load.
+    seen: Option<HashSet<u64>>,
+    pass: Option<Pass>,
+    /// Not before this time is another pass begun (after one failed).
+    pass_not_before: Micros,
+    /// Where the passivation walk goes on.
+    hand: u32,
+    effects: Vec<Effect>,
+}
+
+/// What the machine shows of itself: for tests, the API and metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    pub phase: Phase,
+    pub epoch: Epoch,
+    pub dispatched: Position,
+    pub committed: Position,
+    pub hunts: usize,
+    pub lagging: usize,
+    /// Hunts that need an operator, and hunts being loaded.
+    pub parked: usize,
+    pub pending_bytes: usize,
+    /// Dispatched and not committed.
+    pub unsaved: bool,
+    /// The oldest record timestamp at which a lagging hunt stands.
+    pub held_oldest: Option<Micros>,
+}
+
+impl Machine {
+    pub fn new(partition: PartitionId, owner: String, plan: Arc<Plan>, settings: Settings) -> Self {
+        let nowhere = Mark { position: Position(0), clock: None };
+        Self {
+            partition,
+            owner,
+            plan,
+            settings,
+            phase: Phase::Idle,
+            now: Micros(0),
+            epoch: Epoch(0),
+            number: 0,
+            committed: nowhere,
+            counts: Counts::default(),
+            dispatched: nowhere,
+            open: Pending::default(),
+            closing: None,
+            last_boundary: Micros(0),
+            slots: Slots::default(),
+            dirty: Vec::new(),
+            lagging: Vec::new(),
+            waiting: None,
+            inbox: VecDeque::new(),
+            seen: None,
+            pass: None,
+            pass_not_before: Micros(0),
+            hand: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// One step: what is to be done, in order. Inputs that come too late for their phase change nothing.
+    pub fn step(&mut self, now: Micros, input: Input) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        match (self.phase, input) {
+            (Phase::Idle, Input::Start) => {
+                self.phase = Phase::Claiming;
+                self.effects.push(Effect::Claim);
+            }
+            (Phase::Claiming, Input::Claimed(claimed)) => self.claimed(claimed),
+            (Phase::ResolvingStart, Input::StartResolved(position)) => {
+                self.phase = Phase::Beginning;
+                self.begin_at(Mark { position, clock: None });
+                self.effects.push(Effect::Begin { epoch: self.epoch, position });
+            }
+            (Phase::Beginning, Input::Begun) => self.read(),
+            (Phase::Running, Input::Batch { batch, decoded }) => self.received(batch, decoded),
+            (Phase::Running | Phase::Releasing, Input::Loaded { purpose, snapshots }) => match purpose {
+                LoadPurpose::Route => self.loaded(snapshots),
+                LoadPurpose::Restore => self.restored(snapshots),
+            },
+            (Phase::Running | Phase::Releasing, Input::Reply(reply)) => self.replied(reply),
+            (Phase::Running | Phase::Releasing, Input::Sweep) => self.sweep(),
+            (Phase::Running, Input::Tick) => self.tick(),
+            (Phase::Running | Phase::Releasing, Input::Committed) => self.commit_done(),
+            (Phase::Running | Phase::Releasing, Input::Refused(hunts)) => self.refused(hunts),
+            (_, Input::Fenced(found)) => {
+                self.phase = Phase::Ended;
+                self.effects.push(Effect::Fenced(found));
+            }
+            (Phase::Running, Input::SideBatch { batch, decoded }) => self.side_batch(batch, decoded),
+            (Phase::Running, Input::SideGap { from, to }) => self.side_gap(from, to),
+            (Phase::Running, Input::SideFailed) => self.side_failed(),
+            (Phase::Running, Input::Gap { from, to }) => self.gap(from, to),
+            (Phase::Running, Input::Release) => self.release(),
+            (Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning, Input::Release) => {
+                self.phase = Phase::Ended;
+                self.effects.push(Effect::Released);
+            }
+            _ => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The slot of a resident hunt, for queries.
+    pub fn find(&self, hunt: &str) -> Option<u32> {
+        self.slots.find(crate::decode::hunt_hash(hunt.as_bytes()), hunt.as_bytes())
+    }
+
+    /// The hunt in a slot, its status, and its position.
+    pub fn slot(&self, slot: u32) -> (&str, Status, Position) {
+        let s = &self.slots[slot];
+        match &s.stage {
+            Stage::Live | Stage::Loading => (&s.hunt, Status::Live, self.dispatched.position),
+            Stage::Lagging(lag) if lag.reasons.any() => (&s.hunt, Status::Parked, lag.base.position),
+            Stage::Lagging(lag) => (&s.hunt, Status::Lagging, lag.base.position),
+        }
+    }
+
+    /// Whether the hunt's actor holds its state at the partition's position.
+    pub fn is_live(&self, slot: u32) -> bool {
+        matches!(self.slots[slot].stage, Stage::Live)
+    }
+
+    pub fn summary(&self) -> Summary {
+        let lags = || self.lagging.iter().filter_map(|&slot| self.lag(slot));
+        Summary {
+            phase: self.phase,
+            epoch: self.epoch,
+            dispatched: self.dispatched.position,
+            committed: self.committed.position,
+            hunts: self.slots.len(),
+            lagging: self.lagging.len(),
+            parked: lags().filter(|lag| lag.reasons.any()).count(),
+            pending_bytes: self.pending_bytes(),
+            unsaved: self.unsaved(),
+            held_oldest: lags().filter(|lag| lag.held > 0).filter_map(|lag| lag.base.clock).min(),
+        }
+    }
+
+    fn lag(&self, slot: u32) -> Option<&Lagging> {
+        match &self.slots[slot].stage {
+            Stage::Lagging(lag) => Some(lag),
+            _ => None,
+        }
+    }
+
+    fn lag_mut(&mut self, slot: u32) -> Option<&mut Lagging> {
+        match &mut self.slots[slot].stage {
+            Stage::Lagging(lag) => Some(lag),
+            _ => None,
+        }
+    }
+
+    fn claimed(&mut self, claimed: Claimed) {
+        self.epoch = claimed.epoch;
+        self.number = claimed.checkpoint;
+        self.counts = claimed.counts;
+        self.last_boundary = self.now;
+        if claimed.counts.records == 0 && claimed.lagging.is_empty() {
+            self.seen = Some(HashSet::new());
+        }
+        for row in claimed.lagging {
+            let base = Mark { position: row.position, clock: row.clock };
+            let lag = Lagging {
+                base,
+                read: base,
+                held: row.held,
+                // What the store refused once it may take now, from a new owner.
+                reasons: LagReasons { store_refused: false, ..row.reasons },
+                tried: None,
+                restoration: Restoration::Needed,
+                in_pass: false,
+                progress: Tally::default(),
+                letters: Vec::new(),
+                losses: 0,
+            };
+            let hash = crate::decode::hunt_hash(row.hunt.as_bytes());
+            let slot = self.slots.insert(hash, &row.hunt, Stage::Lagging(Box::new(lag)), self.now);
+            self.slots[slot].saved_lag = Some(base);
+            self.lagging.push(slot);
+        }
+        match claimed.position {
+            Some(position) => {
+                self.begin_at(Mark { position, clock: claimed.clock });
+                self.read();
+            }
+            None => {
+                self.phase = Phase::ResolvingStart;
+                self.effects.push(Effect::ResolveStart);
+            }
+        }
+    }
+
+    fn begin_at(&mut self, mark: Mark) {
+        self.committed = mark;
+        self.dispatched = mark;
+    }
+
+    fn read(&mut self) {
+        self.phase = Phase::Running;
+        self.effects.push(Effect::Read { epoch: self.epoch, position: self.committed.position });
+    }
+
+    fn tick(&mut self) {
+        let due = self.now.0 - self.last_boundary.0 >= self.settings.interval;
+        if self.closing.is_none() && self.unsaved() && (due || self.pending_bytes() > self.settings.max_pending) {
+            self.begin_boundary();
+        }
+        if self.closing.is_none() {
+            self.restore_lagging();
+            self.passivate();
+        }
+        self.begin_pass();
+    }
+
+    fn release(&mut self) {
+        self.phase = Phase::Releasing;
+        self.waiting = None;
+        self.inbox.clear();
+        if self.pass.take().is_some() {
+            self.effects.push(Effect::CancelSideRead);
+        }
+        self.release_further();
+    }
+
+    /// Saves what is unsaved, then ends.
+    fn release_further(&mut self) {
+        if self.closing.is_some() {
+            return;
+        }
+        if self.unsaved() {
+            self.begin_boundary();
+        } else {
+            self.phase = Phase::Ended;
+            self.effects.push(Effect::Released);
+        }
+    }
+
+    /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so.
+    fn gap(&mut self, from: Position, to: Position) {
+        if to <= self.dispatched.position {
+            return;
+        }
+        self.open.gaps.push(Gap {
+            hunt_id: None,
+            from: from.max(self.dispatched.position),
+            to,
+            reason: "the log no longer had these records".into(),
+            found_at: self.now,
+        });
+        self.dispatched.position = to;
+    }
+
+    fn deliver(&mut self, slot: u32, task: Task) {
+        let generation = self.slots[slot].generation;
+        self.effects.push(Effect::Deliver { slot, order: Order { generation, task } });
+    }
+
+    /// Drops hunts that have been quiet, a bounded number a tick. Only called with no checkpoint closing: everything clean is saved.
+    fn passivate(&mut self) {
+        const A_TICK: u32 = 20_000;
+        for _ in 0..A_TICK.min(self.slots.end()) {
+            self.hand = if self.hand + 1 >= self.slots.end() { 0 } else { self.hand + 1 };
+            let slot = &self.slots[self.hand];
+            let idle = self.now.0 - slot.touched.0 > self.settings.passivate_idle;
+            if slot.running && matches!(slot.stage, Stage::Live) && !slot.dirty && idle {
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(slot.hash);
+                }
+                self.effects.push(Effect::StopHunt { slot: self.hand });
+                self.slots.remove(self.hand);
+            }
+        }
+    }
+
+    /// Takes a hunt's own refusals by the store's words, or why it cannot be restored, to an operator.
+    fn wait_for_operator(&mut self, slot: u32, why: String) {
+        self.effects.push(Effect::HuntWaits { slot, why });
+    }
+}
+
+/// Why a store's refusal makes a hunt wait, in words.
+fn refusal(words: &str) -> String {
+    format!("the store refuses its snapshot: {words}")
+}
+
+/// Shared by the submodules: the row of a lagging partial.
+fn lag_row(hunt: &str, lag: &Lagging) -> Snapshot {
+    Snapshot {
+        hunt: hunt.to_owned(),
+        state: None,
+        readers: None,
+        lag: Some(store::Lag { position: lag.base.position, clock: lag.base.clock, held: lag.held, reasons: lag.reasons }),
+    }
+}

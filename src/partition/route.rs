@@ -1,0 +1,274 @@
+//! Routing: a batch's records are counted, grouped by hunt and sent, one order a hunt.
+
+use super::slots::{Slots, Stage};
+use super::{Effect, LoadPurpose, Machine};
+use crate::decode::{Decoded, Verdict};
+use crate::hunt::{Task, Work};
+use crate::outcome::Reason;
+use crate::position::Offset;
+use crate::record::Batch;
+use crate::store::{DeadLetter, LetterState, Snapshot};
+use crate::time::Micros;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Of a `too_large` value this much is kept.
+const KEPT_OF_TOO_LARGE: usize = 64 * 1024;
+/// No slot: the record goes to no hunt.
+const NO_SLOT: u32 = u32::MAX;
+
+/// A batch whose every hunt has a slot.
+pub(super) struct Resolved {
+    batch: Arc<Batch>,
+    decoded: Decoded,
+    /// The slot of each record's hunt; `NO_SLOT`: it goes to none.
+    slot_of: Vec<u32>,
+}
+
+impl Machine {
+    pub(super) fn received(&mut self, batch: Arc<Batch>, decoded: Decoded) {
+        if batch.epoch != self.epoch {
+            return;
+        }
+        self.inbox.push_back((batch, decoded));
+        self.route_inbox();
+    }
+
+    /// Dispatches what has arrived, until a batch has to wait for a load.
+    fn route_inbox(&mut self) {
+        while self.waiting.is_none()
+            && let Some((batch, decoded)) = self.inbox.pop_front()
+        {
+            if let Some(first) = batch.records.first()
+                && !self.dispatched.position.is_before(first.offset)
+            {
+                let found = first.offset;
+                self.effects.push(Effect::Broken(format!(
+                    "{}: the source gave offset {found}, expected {} or later",
+                    self.partition, self.dispatched.position
+                )));
+                return;
+            }
+            let (slot_of, missing) = self.resolve(&batch, &decoded);
+            let resolved = Resolved { batch, decoded, slot_of };
+            if missing.is_empty() {
+                self.dispatch(resolved);
+            } else {
+                self.waiting = Some(resolved);
+                self.effects.push(Effect::Load { purpose: LoadPurpose::Route, hunts: missing });
+            }
+        }
+    }
+
+    /// Gives every hunt of the batch a slot; answers with each record's and with the hunts whose saved state must be read first.
+    fn resolve(&mut self, batch: &Batch, decoded: &Decoded) -> (Vec<u32>, Vec<String>) {
+        let mut slot_of = Vec::with_capacity(decoded.events.len());
+        let mut missing = Vec::new();
+        for event in &decoded.events {
+            if event.verdict != Verdict::Event {
+                slot_of.push(NO_SLOT);
+                continue;
+            }
+            let id = decoded.text(batch, event.hunt);
+            if let Some(slot) = self.slots.find(event.hunt_hash, id) {
+                self.slots[slot].touched = self.now;
+                slot_of.push(slot);
+                continue;
+            }
+            let hunt = std::str::from_utf8(id).expect("decode accepts only UTF-8 hunt ids");
+            let new = self.seen.as_ref().is_some_and(|seen| !seen.contains(&event.hunt_hash));
+            let stage = if new { Stage::Live } else { Stage::Loading };
+            let slot = self.slots.insert(event.hunt_hash, hunt, stage, self.now);
+            slot_of.push(slot);
+            if new {
+                self.start_hunt(slot, None);
+            } else {
+                missing.push(hunt.to_owned());
+            }
+        }
+        (slot_of, missing)
+    }
+
+    pub(super) fn start_hunt(&mut self, slot: u32, state: Option<Vec<u8>>) {
+        let generation = self.slots[slot].generation;
+        self.slots[slot].running = true;
+        self.effects.push(Effect::StartHunt { slot, generation, state });
+    }
+
+    pub(super) fn loaded(&mut self, snapshots: Vec<Snapshot>) {
+        let Some(resolved) = self.waiting.take() else { return };
+        for snapshot in snapshots {
+            let hash = crate::decode::hunt_hash(snapshot.hunt.as_bytes());
+            if let Some(slot) = self.slots.find(hash, snapshot.hunt.as_bytes()) {
+                self.begin_if_loading(slot, snapshot.state);
+            }
+        }
+        for &slot in &resolved.slot_of {
+            if slot != NO_SLOT {
+                self.begin_if_loading(slot, None);
+            }
+        }
+        self.dispatch(resolved);
+        self.route_inbox();
+    }
+
+    fn begin_if_loading(&mut self, slot: u32, state: Option<Vec<u8>>) {
+        if matches!(self.slots[slot].stage, Stage::Loading) {
+            self.slots[slot].stage = Stage::Live;
+            self.start_hunt(slot, state);
+        }
+    }
+
+    /// Counts every record, lets lagging hunts' records be held, and sends the rest.
+    fn dispatch(&mut self, Resolved { batch, decoded, mut slot_of }: Resolved) {
+        let count = batch.records.len();
+        let mut clocks = Vec::with_capacity(count);
+        let mut touched = Vec::new();
+        let mut clock = self.dispatched.clock;
+        self.open.counts.records += count as i64;
+        for (index, to) in slot_of.iter_mut().enumerate() {
+            let before = clock;
+            clocks.push(before);
+            clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
+            match decoded.events[index].verdict {
+                Verdict::Ignored => self.open.counts.ignored += 1,
+                Verdict::Rejected(reason) => {
+                    self.open.counts.dead_lettered += 1;
+                    let letter = self.dead_letter(&batch, &decoded, index, reason, self.plan.explain(&batch, index));
+                    self.open.push_letter(None, letter);
+                }
+                Verdict::Event => {
+                    let s = &mut self.slots[*to];
+                    if let Stage::Lagging(lag) = &mut s.stage {
+                        *to = NO_SLOT;
+                        lag.held += 1;
+                        s.dirty = true;
+                        let in_pass = lag.in_pass;
+                        self.open.counts.held += 1;
+                        if in_pass {
+                            self.buffer(&batch, index, before);
+                        }
+                    } else {
+                        if s.count == 0 {
+                            touched.push(*to);
+                        }
+                        s.count += 1;
+                    }
+                }
+            }
+        }
+        self.dispatched.position = batch.next;
+        self.dispatched.clock = clock;
+        let (order, ranges) = group(&slot_of, &touched, &mut self.slots);
+        let work = Arc::new(Work { batch, decoded, clocks, order });
+        for (slot, range) in touched.into_iter().zip(ranges) {
+            let s = &mut self.slots[slot];
+            s.open.sent += range.end - range.start;
+            let snapshot_first = s.awaited && !s.asked;
+            s.asked |= snapshot_first;
+            if !s.dirty {
+                s.dirty = true;
+                self.dirty.push(slot);
+            }
+            self.deliver(slot, Task::Apply { work: work.clone(), range, snapshot_first, catching_up: false });
+        }
+    }
+
+    pub(super) fn dead_letter(
+        &self,
+        batch: &Batch,
+        decoded: &Decoded,
+        index: usize,
+        reason: Reason,
+        detail: String,
+    ) -> DeadLetter {
+        let record = &batch.records[index];
+        let hunt = decoded.events[index].hunt;
+        let hunt_id = (!hunt.is_null()).then(|| String::from_utf8_lossy(decoded.text(batch, hunt)).into_owned());
+        let kept = if reason == Reason::TooLarge { KEPT_OF_TOO_LARGE } else { usize::MAX };
+        DeadLetter {
+            partition: self.partition.clone(),
+            offset: record.offset,
+            hunt_id,
+            reason,
+            detail,
+            key: batch.key(record).map(<[u8]>::to_vec),
+            value: batch.value(record).map(|value| value[..value.len().min(kept)].to_vec()),
+            headers: batch
+                .headers(record)
+                .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(<[u8]>::to_vec)))
+                .collect(),
+            record_at: Micros::of_record_timestamp(record.timestamp_ms),
+            failed_at: self.now,
+            state: LetterState::Rejected,
+            applied_at: None,
+        }
+    }
+
+    /// Groups the side reader's or the buffer's records for hunts that catch up, and sends them. Each hunt's records below where it has
+    /// read, and at or past `until`, are left out.
+    pub(super) fn dispatch_to_lagging(
+        &mut self,
+        batch: Arc<Batch>,
+        decoded: Decoded,
+        clocks: Vec<Option<Micros>>,
+        until: Option<Offset>,
+    ) {
+        let mut slot_of = Vec::with_capacity(batch.records.len());
+        let mut touched = Vec::new();
+        for (record, event) in batch.records.iter().zip(&decoded.events) {
+            let mut to = NO_SLOT;
+            if event.verdict == Verdict::Event
+                && until.is_none_or(|until| record.offset < until)
+                && let Some(slot) = self.slots.find(event.hunt_hash, decoded.text(&batch, event.hunt))
+            {
+                let s = &mut self.slots[slot];
+                if let Stage::Lagging(lag) = &s.stage
+                    && lag.in_pass
+                    && lag.read.position.is_before(record.offset)
+                {
+                    if s.count == 0 {
+                        touched.push(slot);
+                    }
+                    s.count += 1;
+                    to = slot;
+                }
+            }
+            slot_of.push(to);
+        }
+        let (order, ranges) = group(&slot_of, &touched, &mut self.slots);
+        let work = Arc::new(Work { batch, decoded, clocks, order });
+        for (slot, range) in touched.into_iter().zip(ranges) {
+            if let Some(lag) = self.lag_mut(slot) {
+                lag.progress.sent += range.end - range.start;
+            }
+            self.deliver(slot, Task::Apply { work: work.clone(), range, snapshot_first: false, catching_up: true });
+        }
+    }
+}
+
+/// A counting sort by slot: the records' indexes with each hunt's together and in order, and each touched slot's range among them.
+/// Leaves the slots' scratch counts at zero.
+fn group(slot_of: &[u32], touched: &[u32], slots: &mut Slots) -> (Vec<u32>, Vec<Range<u32>>) {
+    let mut ranges = Vec::with_capacity(touched.len());
+    let mut start = 0;
+    for &slot in touched {
+        let s = &mut slots[slot];
+        let end = start + s.count;
+        ranges.push(start..end);
+        s.count = start;
+        start = end;
+    }
+    let mut order = vec![0; start as usize];
+    for (index, &to) in slot_of.iter().enumerate() {
+        if to != NO_SLOT {
+            let next = &mut slots[to].count;
+            order[*next as usize] = index as u32;
+            *next += 1;
+        }
+    }
+    for &slot in touched {
+        slots[slot].count = 0;
+    }
+    (order, ranges)
+}
