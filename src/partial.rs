@@ -218,6 +218,12 @@ impl Fold {
         }
     }
 
+    /// The watermark of a snapshot's partial when the partition clock stands at `clock`; `None` before its first applied event.
+    pub fn watermark(&self, snapshot: &[u8], clock: Option<Micros>) -> Option<Micros> {
+        let partial = self.decode(snapshot).ok()?;
+        Some(partial.times?.clocks.watermark(clock, &self.time))
+    }
+
     /// The readers' columns of several partials, given in (topic, partition) order. The clocks are the first partial's: a merged
     /// watermark is made of every partial's own.
     pub fn merged_readers<'b>(&self, snapshots: impl IntoIterator<Item = &'b [u8]>) -> codec::Result<Readers> {

@@ -176,6 +176,7 @@ impl Machine {
             lag.letters.extend(letters);
             return;
         }
+        self.firsts += tally.counts();
         let pending = match &mut self.closing {
             Some(closing) if s.awaited => {
                 s.closing.add(tally);

@@ -181,6 +181,8 @@ pub struct Machine {
     /// At `committed`.
     counts: Counts,
     dispatched: Mark,
+    /// First outcomes since the claim; only ever grows, for metrics.
+    firsts: Counts,
     open: Pending,
     closing: Option<Closing>,
     last_boundary: Micros,
@@ -214,6 +216,8 @@ pub struct Summary {
     /// Hunts that need an operator, and hunts being loaded.
     pub parked: usize,
     pub pending_bytes: usize,
+    /// First outcomes of records since the claim; only ever grows.
+    pub firsts: Counts,
     /// Dispatched and not committed.
     pub unsaved: bool,
     /// The oldest record timestamp at which a lagging hunt stands.
@@ -235,6 +239,7 @@ impl Machine {
             committed: nowhere,
             counts: Counts::default(),
             dispatched: nowhere,
+            firsts: Counts::default(),
             open: Pending::default(),
             closing: None,
             last_boundary: Micros(0),
@@ -302,6 +307,11 @@ impl Machine {
         self.epoch
     }
 
+    /// The partition clock at the dispatched position.
+    pub fn clock(&self) -> Option<Micros> {
+        self.dispatched.clock
+    }
+
     /// The slot of a resident hunt, for queries.
     pub fn find(&self, hunt: &str) -> Option<u32> {
         self.slots.find(crate::decode::hunt_hash(hunt.as_bytes()), hunt.as_bytes())
@@ -333,6 +343,7 @@ impl Machine {
             lagging: self.lagging.len(),
             parked: lags().filter(|lag| lag.reasons.any()).count(),
             pending_bytes: self.pending_bytes(),
+            firsts: self.firsts,
             unsaved: self.unsaved(),
             held_oldest: lags().filter(|lag| lag.held > 0).filter_map(|lag| lag.base.clock).min(),
         }

@@ -4,7 +4,7 @@ use super::slots::{Slots, Stage};
 use super::{Effect, LoadPurpose, Machine};
 use crate::decode::{Decoded, Verdict};
 use crate::hunt::{Task, Work};
-use crate::outcome::Reason;
+use crate::outcome::{Counts, Reason};
 use crate::position::Offset;
 use crate::record::Batch;
 use crate::store::{DeadLetter, LetterState, Snapshot};
@@ -125,15 +125,15 @@ impl Machine {
         let mut clocks = Vec::with_capacity(count);
         let mut touched = Vec::new();
         let mut clock = self.dispatched.clock;
-        self.open.counts.records += count as i64;
+        let mut counts = Counts { records: count as i64, ..Counts::default() };
         for (index, to) in slot_of.iter_mut().enumerate() {
             let before = clock;
             clocks.push(before);
             clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
             match decoded.events[index].verdict {
-                Verdict::Ignored => self.open.counts.ignored += 1,
+                Verdict::Ignored => counts.ignored += 1,
                 Verdict::Rejected(reason) => {
-                    self.open.counts.dead_lettered += 1;
+                    counts.dead_lettered += 1;
                     let letter = self.dead_letter(&batch, &decoded, index, reason, self.plan.explain(&batch, index));
                     self.open.push_letter(None, letter);
                 }
@@ -144,7 +144,7 @@ impl Machine {
                         lag.held += 1;
                         s.dirty = true;
                         let in_pass = lag.in_pass;
-                        self.open.counts.held += 1;
+                        counts.held += 1;
                         if in_pass {
                             self.buffer(&batch, index, before);
                         }
@@ -157,6 +157,8 @@ impl Machine {
                 }
             }
         }
+        self.open.counts += counts;
+        self.firsts += counts;
         self.dispatched.position = batch.next;
         self.dispatched.clock = clock;
         let (order, ranges) = group(&slot_of, &touched, &mut self.slots);

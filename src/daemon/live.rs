@@ -1,0 +1,72 @@
+//! What the API may ask of the running daemon, answered from the board and the partitions' actors.
+
+use crate::actor::partition::{Board, Shown, View};
+use crate::api::query::{Live, LiveHunt, LivePartition};
+use crate::partial::Fold;
+use crate::partition::Phase;
+use crate::record::PartitionId;
+use crate::store::Readers;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+pub struct LiveDaemon {
+    pub board: Arc<Board>,
+    pub fold: Arc<Fold>,
+    /// Why the daemon is not ready, beyond what the partitions say of themselves.
+    pub troubles: Arc<Mutex<Vec<String>>>,
+}
+
+impl LiveDaemon {
+    fn shown(&self) -> BTreeMap<PartitionId, Shown> {
+        self.board.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Live for LiveDaemon {
+    fn hunt<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = Vec<LiveHunt>> + Send + 'a>> {
+        let asked = self.shown().into_values().map(|shown| shown.address.send(View(id.to_owned())));
+        Box::pin(async move { join_all(asked).await.into_iter().filter_map(|answer| answer.ok().flatten()).collect() })
+    }
+
+    fn partitions(&self) -> Vec<LivePartition> {
+        let shown = self.shown().into_iter();
+        shown
+            .map(|(partition, shown)| LivePartition {
+                partition,
+                position: matches!(shown.summary.phase, Phase::Running | Phase::Releasing).then_some(shown.summary.dispatched),
+                end: shown.end,
+                state: match (shown.halted, shown.summary.phase) {
+                    (Some(_), _) => "halted",
+                    (None, Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning) => "claiming",
+                    (None, Phase::Running) => "running",
+                    (None, Phase::Releasing | Phase::Ended) => "releasing",
+                },
+                epoch: shown.summary.epoch,
+            })
+            .collect()
+    }
+
+    fn readiness(&self) -> Vec<String> {
+        let mut why = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (partition, shown) in self.shown() {
+            match (shown.halted, shown.summary.phase) {
+                (Some(halted), _) => why.push(format!("{partition} stands still: {halted}")),
+                (None, Phase::Running | Phase::Releasing) => {}
+                (None, _) => why.push(format!("{partition} is assigned and not claimed yet")),
+            }
+        }
+        why
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.board.changed.subscribe()
+    }
+
+    fn merge(&self, states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String> {
+        self.fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+    }
+}
