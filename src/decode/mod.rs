@@ -4,9 +4,20 @@
 //! The partition's actor decodes each batch once, in one pass, borrowing from its arena; apply
 //! never touches JSON. Invariant: the verdict depends on the record and the plan alone.
 
+mod clock;
+mod compact;
+mod condition;
+mod explain;
+mod interest;
+mod judge;
+mod number;
+mod plan;
 pub mod predicate;
+mod scan;
+mod unescape;
 
-use crate::definitions::Definitions;
+pub use plan::Plan;
+
 use crate::outcome::Reason;
 use crate::record::{Batch, Span};
 use crate::time::Micros;
@@ -31,6 +42,8 @@ pub struct Event {
     /// Fingerprint of the id; 0: it has none (a real fingerprint is never 0).
     pub id: u64,
     pub time: Micros,
+    /// Number of its type ([`Plan::type_number`]); `u32::MAX`: no `on` and no stage of a funnel names the type in full.
+    pub event_type: u32,
     /// Bit `i`: aggregate `i` of the definitions matches by `on` and `where`. (Whether its fields are absent is for the fold to see.)
     pub matches: u128,
 }
@@ -91,26 +104,5 @@ pub fn hunt_hash(hunt: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(hunt)
 }
 
-/// The definitions compiled for one topic.
-pub struct Plan {}
-
-impl Plan {
-    pub fn new(_definitions: &Definitions, _topic: &str) -> Self {
-        todo!("decode plan")
-    }
-
-    /// The number of the field that `pointer` read as `usage` got, for the fold. Panics if no aggregate reads it.
-    pub fn field(&self, _pointer: &crate::definitions::Pointer, _usage: Use) -> usize {
-        todo!("decode plan")
-    }
-
-    /// Decodes every record of `batch` into `out`, whose former content is dropped (its memory is used again).
-    pub fn decode(&self, _batch: &Batch, _out: &mut Decoded) {
-        todo!("decode plan")
-    }
-
-    /// For a rejected record, a sentence for its dead letter's `detail`: what was found and what was expected, with the place. (Slow path: it decodes again.)
-    pub fn explain(&self, _batch: &Batch, _index: usize) -> String {
-        todo!("decode plan")
-    }
-}
+#[cfg(test)]
+mod tests;
