@@ -44,4 +44,9 @@ impl Position {
     pub fn is_before(self, offset: Offset) -> bool {
         self.0 <= offset.0
     }
+
+    /// Whether the record at `offset` has been read.
+    pub fn is_after(self, offset: Offset) -> bool {
+        !self.is_before(offset)
+    }
 }

@@ -269,6 +269,7 @@ impl Daemon {
             max_pending: usize::try_from(self.settings.snapshot.max_pending).unwrap_or(usize::MAX),
             passivate_idle: micros(self.settings.passivate_idle),
             catch_up_buffer: 16 << 20,
+            catch_up_retry: 500_000,
         };
         let (ports, name) = (self.ports.clone(), partition.clone());
         let arbiter = &self.arbiters[partition.partition.unsigned_abs() as usize % self.arbiters.len()];

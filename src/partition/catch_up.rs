@@ -14,9 +14,6 @@ use crate::store::{Gap, Snapshot};
 use crate::time::Micros;
 use std::sync::Arc;
 
-/// How long to wait after a pass that ended early, in microseconds.
-const PASS_RETRY: i64 = 500_000;
-
 /// One pass of the side reader.
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -120,12 +117,15 @@ impl Machine {
         }
         let mut clock = pass.at.clock;
         let mut clocks = Vec::with_capacity(batch.records.len());
+        let until = pass.until;
         for record in &batch.records {
             clocks.push(clock);
-            clock = clock.max(Micros::of_record_timestamp(record.timestamp_ms));
+            // A batch may reach past the pass's end; what lies there is not this pass's.
+            if until.is_after(record.offset) {
+                clock = clock.max(Micros::of_record_timestamp(record.timestamp_ms));
+            }
         }
-        pass.at = Mark { position: batch.next, clock };
-        let until = pass.until;
+        pass.at = Mark { position: batch.next.min(until), clock };
         self.dispatch_to_lagging(batch, decoded, clocks, Some(Offset(until.0)));
         if self.pass.as_ref().is_some_and(|pass| pass.at.position >= until) {
             self.finish_pass();
@@ -218,7 +218,7 @@ impl Machine {
         if self.pass.take().is_none() {
             return;
         }
-        self.pass_not_before = Micros(self.now.0 + PASS_RETRY);
+        self.pass_not_before = Micros(self.now.0 + self.settings.catch_up_retry);
         for index in 0..self.lagging.len() {
             let slot = self.lagging[index];
             let s = &mut self.slots[slot];

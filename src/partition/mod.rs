@@ -43,6 +43,8 @@ pub struct Settings {
     pub passivate_idle: i64,
     /// Newer records of hunts that catch up are kept up to this much.
     pub catch_up_buffer: usize,
+    /// How long to wait after a pass of the side reader that ended early.
+    pub catch_up_retry: i64,
 }
 
 #[derive(Debug)]

@@ -120,10 +120,12 @@ impl World {
         let (poison, flaky) = (self.poison.clone(), self.flaky.clone());
         Arc::new(move |_, offset| {
             assert!(!poison.contains(&offset.0), "poison");
-            if let Some(left) = flaky.lock().expect("no panic under the lock").get_mut(&offset.0)
-                && *left > 0
-            {
-                *left -= 1;
+            let fails = flaky.lock().expect("no panic under the lock").get_mut(&offset.0).is_some_and(|left| {
+                let fails = *left > 0;
+                *left = left.saturating_sub(1);
+                fails
+            });
+            if fails {
                 std::panic::panic_any("flaky");
             }
         })
@@ -309,6 +311,7 @@ impl Simulation<'_> {
             max_pending: if self.rng.bool() { 1 << 20 } else { 300 },
             passivate_idle: self.rng.i64(5..200),
             catch_up_buffer: if self.rng.bool() { 1 << 20 } else { 200 },
+            catch_up_retry: 20,
         };
         let name = format!("p{n}");
         let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), settings);
