@@ -16,3 +16,5 @@ pub mod decode;
 // Ports.
 pub mod source;
 pub mod store;
+// Edges.
+pub mod generate;
