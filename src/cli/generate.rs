@@ -191,7 +191,7 @@ fn send(args: &GenerateArgs, options: Options, mut sink: Sink, interrupted: &Ato
         let left = if args.count == 0 { u64::MAX } else { args.count - sent.total };
         let due = pace.due(sink.chunk()).min(left) as usize;
         if due == 0 {
-            progress.tell(sent.total, sink.trouble());
+            progress.tell(sink.acknowledged(sent.total), sink.trouble());
             std::thread::sleep(Pace::TICK);
             continue;
         }
@@ -206,7 +206,7 @@ fn send(args: &GenerateArgs, options: Options, mut sink: Sink, interrupted: &Ato
             sent.count(record.nature);
         }
         sink.send(&chunk[..due], interrupted)?;
-        progress.tell(sent.total, sink.trouble());
+        progress.tell(sink.acknowledged(sent.total), sink.trouble());
     }
     sink.finish().with_context(|| format!("send the last of {} records to {}", HumanCount(sent.total), sent.to))?;
     progress.end();

@@ -81,6 +81,14 @@ impl Sink {
         }
     }
 
+    /// How many records are acknowledged, of any that were handed over.
+    pub fn acknowledged(&self, handed: u64) -> u64 {
+        match self {
+            Sink::Kafka(kafka) => kafka.producer.context().acknowledged.load(Ordering::Relaxed),
+            Sink::Log { .. } => handed,
+        }
+    }
+
     /// What goes wrong now and may pass.
     pub fn trouble(&self) -> Option<String> {
         match self {
