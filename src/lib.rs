@@ -23,3 +23,5 @@ pub mod watermark;
 // Ports.
 pub mod source;
 pub mod store;
+// Edges.
+pub mod generate;
