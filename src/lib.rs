@@ -16,3 +16,7 @@ pub mod decode;
 // Ports.
 pub mod source;
 pub mod store;
+// Figures.
+pub mod metrics;
+// Edges.
+pub mod api;
