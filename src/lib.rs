@@ -23,5 +23,8 @@ pub mod watermark;
 // Ports.
 pub mod source;
 pub mod store;
+// Figures.
+pub mod metrics;
 // Edges.
+pub mod api;
 pub mod generate;
