@@ -12,6 +12,7 @@ mod workload;
 pub use bad::Bad;
 pub use workload::Workload;
 
+use crate::source::log::NewRecord;
 use life::{Facts, Life, Spoil, Step};
 use popularity::Popularity;
 use text::{Dates, push_padded};
@@ -128,6 +129,19 @@ impl Record {
 
     pub fn value(&self) -> Option<&[u8]> {
         (!self.value_is_null).then_some(&self.value)
+    }
+}
+
+impl<'a> From<&'a Record> for NewRecord<'a> {
+    /// To be appended where its key belongs, at its own time.
+    fn from(record: &'a Record) -> Self {
+        NewRecord {
+            partition: None,
+            key: record.key(),
+            value: record.value(),
+            headers: record.headers,
+            timestamp_ms: Some(record.timestamp_ms),
+        }
     }
 }
 

@@ -22,14 +22,14 @@ const DELIVER: Duration = Duration::from_secs(30);
 
 pub(super) enum Sink {
     Kafka(Box<Kafka>),
-    Log { name: String, log: Log },
+    Log { name: String, log: Box<Log> },
 }
 
 impl Sink {
     pub fn log(path: &Path, topic: &str, partitions: Option<i32>) -> Result<Self> {
         // A log that is there keeps its number, whatever is wrong with it is found by the real open.
         let partitions = partitions.unwrap_or_else(|| Log::open_existing(path).map_or(4, |log| log.partitions()));
-        let log = Log::open(path, topic, partitions)?;
+        let log = Box::new(Log::open(path, topic, partitions)?);
         Ok(Sink::Log { name: format!("{topic} in {}", path.display()), log })
     }
 
@@ -57,19 +57,7 @@ impl Sink {
     pub fn send(&mut self, records: &[Record], interrupted: &AtomicBool) -> Result<()> {
         match self {
             Sink::Kafka(kafka) => kafka.send(records, interrupted),
-            Sink::Log { log, .. } => {
-                let new = |r| -> NewRecord<'_> {
-                    let r: &Record = r;
-                    NewRecord {
-                        partition: None,
-                        key: r.key(),
-                        value: r.value(),
-                        headers: r.headers,
-                        timestamp_ms: Some(r.timestamp_ms),
-                    }
-                };
-                Ok(log.append(&records.iter().map(new).collect::<Vec<_>>())?)
-            }
+            Sink::Log { log, .. } => Ok(log.append(&records.iter().map(NewRecord::from).collect::<Vec<_>>())?),
         }
     }
 
