@@ -5,6 +5,13 @@
 //! the commands query it. Invariant: a checkpoint is all or nothing, and only the owner of the
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
+pub mod handle;
+mod headers;
+pub mod postgres;
+pub mod sqlite;
+
+pub use handle::{Merge, SchemaVersion, Store, Target};
+
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -20,7 +27,8 @@ pub enum Error {
     /// These partials' rows cannot be taken, each with the store's words; nothing was committed. Send the checkpoint again with them lagging.
     #[error("the store refuses {} snapshots, first hunt {:?}: {}", .0.len(), .0[0].0, .0[0].1)]
     Refused(Vec<(String, String)>),
-    /// Goes away by itself (connection, lock, time limit, shutdown, disk full): try again with jitter. Nothing was committed.
+    /// Goes away by itself (connection, lock, time limit, shutdown, disk full): try again with jitter. Nothing was committed, or, where
+    /// the answer to a COMMIT was lost, perhaps all of it: send the same value again and the store finds out.
     #[error("{0}")]
     Passing(String),
     /// Needs an operator (wrong password, missing right or relation, read-only): stop with this sentence.
@@ -58,7 +66,7 @@ pub struct Claimed {
     pub epoch: Epoch,
     /// The checkpoint number the next checkpoint must name.
     pub checkpoint: i64,
-    /// `None`: never read. The daemon resolves `start` and records it with [`Checkpoint`] number one.
+    /// `None`: never read. The daemon resolves `start` and records it with [`Store::begin`].
     pub position: Option<Position>,
     /// Greatest record timestamp of the partition's records below the position.
     pub clock: Option<Micros>,
@@ -103,6 +111,11 @@ impl LagReasons {
             | i32::from(self.store_refused) << 4
     }
 
+    /// Whether a partial that lags for these reasons is parked. A refused snapshot alone only makes it lag.
+    pub fn park(self) -> bool {
+        Self { store_refused: false, ..self }.any()
+    }
+
     pub fn from_bits(bits: i32) -> Self {
         let bit = |n: u32| bits & 1 << n != 0;
         Self { operator: bit(0), failed: bit(1), state_full: bit(2), gap: bit(3), store_refused: bit(4) }
@@ -125,13 +138,19 @@ impl Status {
             Status::Parked => "parked",
         }
     }
+
+    /// The status that [`Status::as_str`] writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Status::Live, Status::Lagging, Status::Parked].into_iter().find(|status| status.as_str() == text)
+    }
 }
 
 /// One partial's saved state and what readers see of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub hunt: String,
-    /// The partial's encoding ([`crate::partial`]); `None`: nothing of this hunt was ever saved.
+    /// The partial's encoding ([`crate::partial`]). As read, `None`: nothing of this hunt was ever saved. In a checkpoint `None` leaves
+    /// whatever state and readers' columns the row has, so that a hunt may begin to lag before it was loaded.
     pub state: Option<Vec<u8>>,
     /// The readers' columns, `None` with `state`.
     pub readers: Option<Readers>,
@@ -201,6 +220,21 @@ pub enum LetterState {
     Discarded,
 }
 
+impl LetterState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LetterState::Rejected => "rejected",
+            LetterState::Replayed => "replayed",
+            LetterState::Discarded => "discarded",
+        }
+    }
+
+    /// The state that [`LetterState::as_str`] writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [LetterState::Rejected, LetterState::Replayed, LetterState::Discarded].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
 /// Records that Kafka no longer had: `[from, to)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gap {
@@ -238,6 +272,22 @@ pub struct HuntLine {
     pub events: i64,
     pub status: Status,
     pub last_event_at: Option<Micros>,
+}
+
+/// A hunt as one consistent read found it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredHunt {
+    pub hunt_id: String,
+    pub status: Status,
+    pub events: i64,
+    /// JSON object: aggregate → value.
+    pub view: String,
+    pub first_event_at: Option<Micros>,
+    pub last_event_at: Option<Micros>,
+    pub watermark: Option<Micros>,
+    pub updated_at: Micros,
+    /// In (topic, partition) order.
+    pub partials: Vec<PartialRow>,
 }
 
 /// A row of `partitions`.

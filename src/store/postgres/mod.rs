@@ -1,0 +1,259 @@
+//! The store in **Postgres**, schema `huntline`.
+//!
+//! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
+//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding, `commit` (the writing calls), `read`.
+//! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
+//! goes back to the pool only when no transaction is open on it.
+
+mod commit;
+mod connect;
+mod fault;
+mod instant;
+mod read;
+mod schema;
+
+use super::handle::{Binding, Merge, SchemaVersion};
+use super::{
+    Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Owner, PartitionLine, Result, Snapshot, Status, StoredHunt,
+};
+use crate::position::{Epoch, Offset, Position};
+use crate::record::PartitionId;
+use connect::{Session, Way};
+use fault::Fault;
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+/// How long anything may take. The first three are the server's to keep, the rest this side's: a stopped server obeys none of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub statement: Duration,
+    pub lock: Duration,
+    pub idle_in_transaction: Duration,
+    pub connect: Duration,
+    /// A whole call that reads, claims or begins.
+    pub call: Duration,
+    /// A whole checkpoint.
+    pub checkpoint: Duration,
+    /// A whole migration.
+    pub migration: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            statement: Duration::from_secs(30),
+            lock: Duration::from_secs(10),
+            idle_in_transaction: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(20),
+            checkpoint: Duration::from_secs(120),
+            migration: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Writers and readers have sessions of their own, so that neither waits for the other.
+const WRITERS: usize = 4;
+const READERS: usize = 2;
+
+#[derive(Clone)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `Some` until the drop.
+    runtime: Option<Runtime>,
+    way: Way,
+    limits: Limits,
+    writers: Pool,
+    readers: Pool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where blocking is forbidden, and the last clone may go anywhere.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Pool {
+    places: Semaphore,
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Pool {
+    fn new(size: usize) -> Self {
+        Self { places: Semaphore::new(size), idle: Mutex::new(Vec::new()) }
+    }
+
+    fn take(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|session| !session.is_closed());
+        idle.pop()
+    }
+
+    fn give_back(&self, session: Session) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Use {
+    Write,
+    Read,
+}
+
+impl Postgres {
+    pub async fn open(url: &str, password: Option<&str>, migrate: bool) -> Result<Self> {
+        Self::open_with(url, password, migrate, Limits::default()).await
+    }
+
+    /// [`Postgres::open`] with limits other than the usual ones.
+    pub async fn open_with(url: &str, password: Option<&str>, migrate: bool, limits: Limits) -> Result<Self> {
+        let store = Self::new(url, password, limits)?;
+        if migrate {
+            store.run_migrations().await?;
+        } else {
+            let place = store.shared.way.place.clone();
+            store.read_version().await?.check(&place)?;
+        }
+        Ok(store)
+    }
+
+    pub async fn schema_version(url: &str, password: Option<&str>) -> Result<SchemaVersion> {
+        Self::new(url, password, Limits::default())?.read_version().await
+    }
+
+    pub async fn migrate(url: &str, password: Option<&str>) -> Result<SchemaVersion> {
+        Self::new(url, password, Limits::default())?.run_migrations().await
+    }
+
+    fn new(url: &str, password: Option<&str>, limits: Limits) -> Result<Self> {
+        let way = Way::new(url, password, limits)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(|e| Error::Fatal(format!("start the store's threads: {e}")))?;
+        let shared = Shared { runtime: Some(runtime), way, limits, writers: Pool::new(WRITERS), readers: Pool::new(READERS) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Runs `work` in a task of its own on a session, and gives what it came to. On any fault but a verdict the session is closed.
+    async fn call<T, F>(&self, usage: Use, deadline: Duration, doing: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'s> FnOnce(&'s mut Session) -> BoxFuture<'s, std::result::Result<T, Fault>> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        // The task holds the sessions' owner, not the runtime's handle alone: a call that was started ends.
+        let task = async move {
+            let place = shared.way.place.clone();
+            match tokio::time::timeout(deadline, shared.perform(usage, work)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", deadline.as_secs_f64()))),
+            }
+        };
+        let runtime = self.shared.runtime.as_ref().expect("the runtime stays until the drop");
+        match runtime.spawn(task).await {
+            Ok(result) => result,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(Error::Passing(format!("{}: {doing}: the store is shutting down", self.shared.way.place))),
+        }
+    }
+
+    pub(super) async fn bind(&self, binding: Binding) -> Result<()> {
+        self.call(Use::Write, self.shared.limits.call, "bind the store", |session| Box::pin(schema::bind(session, binding))).await
+    }
+
+    pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
+        self.call(Use::Write, self.shared.limits.call, "claim a partition", |session| Box::pin(commit::claim(session, partition, owner)))
+            .await
+    }
+
+    pub(super) async fn begin(&self, partition: PartitionId, epoch: Epoch, owner: String, position: Position) -> Result<()> {
+        self.call(Use::Write, self.shared.limits.call, "write where a partition begins", move |session| {
+            Box::pin(commit::begin(session, partition, epoch, owner, position))
+        })
+        .await
+    }
+
+    pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
+        self.call(Use::Write, self.shared.limits.checkpoint, "commit a checkpoint", |session| {
+            Box::pin(commit::checkpoint(session, checkpoint, merge))
+        })
+        .await
+    }
+
+    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+        self.call(Use::Read, self.shared.limits.call, "load hunts", |session| Box::pin(read::load(session, partition, hunts))).await
+    }
+
+    pub(super) async fn hunts(&self, after: Option<String>, limit: u32, status: Option<Status>) -> Result<Vec<HuntLine>> {
+        self.call(Use::Read, self.shared.limits.call, "list hunts", move |session| Box::pin(read::hunts(session, after, limit, status))).await
+    }
+
+    pub(super) async fn hunt(&self, hunt: String) -> Result<Option<StoredHunt>> {
+        self.call(Use::Read, self.shared.limits.call, "read a hunt", |session| Box::pin(read::hunt(session, hunt))).await
+    }
+
+    pub(super) async fn partitions(&self) -> Result<Vec<PartitionLine>> {
+        self.call(Use::Read, self.shared.limits.call, "list partitions", |session| Box::pin(read::partitions(session))).await
+    }
+
+    pub(super) async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetter>> {
+        self.call(Use::Read, self.shared.limits.call, "list dead letters", |session| Box::pin(read::dead_letters(session, filter))).await
+    }
+
+    pub(super) async fn dead_letter(&self, partition: PartitionId, offset: Offset) -> Result<Option<DeadLetter>> {
+        self.call(Use::Read, self.shared.limits.call, "read a dead letter", move |session| {
+            Box::pin(read::dead_letter(session, partition, offset))
+        })
+        .await
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        self.call(Use::Read, self.shared.limits.connect, "ask the store", |session| Box::pin(read::ping(session))).await
+    }
+
+    async fn read_version(&self) -> Result<SchemaVersion> {
+        self.call(Use::Read, self.shared.limits.call, "read the schema's version", |session| Box::pin(schema::version(session))).await
+    }
+
+    async fn run_migrations(&self) -> Result<SchemaVersion> {
+        let place = self.shared.way.place.clone();
+        self.call(Use::Write, self.shared.limits.migration, "migrate the schema", |session| Box::pin(schema::migrate(session, place))).await
+    }
+}
+
+impl Shared {
+    async fn perform<T, F>(&self, usage: Use, work: F) -> Result<T>
+    where
+        F: for<'s> FnOnce(&'s mut Session) -> BoxFuture<'s, std::result::Result<T, Fault>>,
+    {
+        let pool = match usage {
+            Use::Write => &self.writers,
+            Use::Read => &self.readers,
+        };
+        let place = &self.way.place;
+        let _turn = pool.places.acquire().await.map_err(|_| Error::Passing(format!("{place}: the store is shutting down")))?;
+        let mut session = match pool.take() {
+            Some(session) => session,
+            None => self.way.connect().await.map_err(|fault| fault.at(place))?,
+        };
+        let result = work(&mut session).await;
+        match &result {
+            // A verdict leaves no transaction open.
+            Ok(_) | Err(Fault::Store(Error::Fenced { .. } | Error::Refused(_) | Error::Mismatch(_))) => pool.give_back(session),
+            Err(_) => drop(session),
+        }
+        result.map_err(|fault| fault.at(place))
+    }
+}

@@ -1,0 +1,118 @@
+//! The **schema**: its migrations, each applied once and in order, and what the store is bound to.
+//!
+//! Invariant: however many instances start at once, one migrates at a time, all of it in one transaction.
+
+use super::super::handle::{Binding, Bound, SchemaVersion};
+use super::super::Error;
+use super::connect::Session;
+use super::fault::Fault;
+use std::time::Duration;
+
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_store.sql")];
+
+/// The advisory lock that migrating and binding take: "huntline" as a number.
+const LOCK: i64 = 0x6875_6e74_6c69_6e65;
+
+/// A schema may take long to upgrade, and the others wait for it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(super) async fn version(session: &mut Session) -> Result<SchemaVersion, Fault> {
+    let known = MIGRATIONS.len() as i32;
+    let row = session.client.query_one("SELECT to_regclass('huntline.migrations') IS NOT NULL", &[]).await?;
+    if !row.get::<_, bool>(0) {
+        return Ok(SchemaVersion { found: 0, known });
+    }
+    let row = session.client.query_one("SELECT coalesce(max(version), 0) FROM huntline.migrations", &[]).await?;
+    Ok(SchemaVersion { found: row.get(0), known })
+}
+
+pub(super) async fn migrate(session: &mut Session, place: String) -> Result<SchemaVersion, Fault> {
+    let found = version(session).await?;
+    let encoding: String = session.client.query_one("SHOW server_encoding", &[]).await?.get(0);
+    if encoding != "UTF8" {
+        return Err(Error::Fatal(format!("{place}: its encoding is {encoding}, huntline needs UTF8: create the database with it")).into());
+    }
+    if found.is_current() {
+        writable(session).await?;
+        return Ok(found);
+    }
+    if found.found > found.known {
+        found.check(&place)?;
+    }
+    let patience = PATIENCE.as_millis();
+    session.client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {patience}")).await?;
+    session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    // IF NOT EXISTS would ask for the right to create schemas even where one stands.
+    if session.client.query("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'huntline'", &[]).await?.is_empty() {
+        session.client.batch_execute("CREATE SCHEMA huntline").await?;
+    }
+    let found = version(session).await?;
+    if found.found == 0 {
+        session
+            .client
+            .batch_execute(
+                "CREATE TABLE huntline.migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+            )
+            .await?;
+    }
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found.found.max(0) as usize) {
+        session.client.batch_execute(sql).await?;
+        session.client.execute("INSERT INTO huntline.migrations (version) VALUES ($1)", &[&version]).await?;
+    }
+    session.client.batch_execute("COMMIT").await?;
+    Ok(found)
+}
+
+/// Asks for the right to write, so that a read-only database is known at the start.
+async fn writable(session: &mut Session) -> Result<(), Fault> {
+    Ok(session.client.batch_execute("BEGIN; UPDATE huntline.partitions SET epoch = epoch WHERE false; ROLLBACK").await?)
+}
+
+pub(super) async fn bind(session: &mut Session, binding: Binding) -> Result<(), Fault> {
+    session.client.batch_execute("BEGIN").await?;
+    session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let topics = match bound(session).await? {
+        Some(bound) => match binding.compare(&bound) {
+            Ok(topics) => topics,
+            Err(mismatch) => {
+                session.client.batch_execute("ROLLBACK").await?;
+                return Err(mismatch.into());
+            }
+        },
+        None => {
+            let identity = &binding.identity;
+            session
+                .client
+                .execute(
+                    r#"INSERT INTO huntline.identity (cluster, "group", definitions, idle, lateness, empty_view) VALUES ($1, $2, $3, $4, $5, $6::text::jsonb)"#,
+                    &[&identity.cluster, &identity.group, &identity.definitions, &binding.idle, &binding.lateness, &binding.empty_view],
+                )
+                .await?;
+            identity.topics.clone()
+        }
+    };
+    for (topic, id) in topics {
+        session
+            .client
+            .execute(
+                "INSERT INTO huntline.topics (topic, topic_id) VALUES ($1, $2) ON CONFLICT (topic) DO UPDATE SET topic_id = excluded.topic_id",
+                &[&topic, &id],
+            )
+            .await?;
+    }
+    session.client.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+async fn bound(session: &mut Session) -> Result<Option<Bound>, Fault> {
+    let Some(row) = session.client.query_opt(r#"SELECT cluster, "group", definitions FROM huntline.identity"#, &[]).await? else {
+        return Ok(None);
+    };
+    let topics = session.client.query("SELECT topic, topic_id FROM huntline.topics ORDER BY topic", &[]).await?;
+    Ok(Some(Bound {
+        cluster: row.get(0),
+        group: row.get(1),
+        definitions: row.get(2),
+        topics: topics.iter().map(|row| (row.get(0), row.get(1))).collect(),
+    }))
+}

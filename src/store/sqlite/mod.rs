@@ -1,0 +1,304 @@
+//! The store in one **SQLite** file, for one daemon.
+//!
+//! [`Sqlite`] hands each call to one of two threads, each with a connection of its own: one writes, one reads, and neither waits for
+//! the other (WAL). The modules: `schema` and binding, `commit` (the writing calls), `read`. Invariant: one daemon at a time holds the
+//! lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
+
+mod commit;
+mod read;
+mod schema;
+
+use super::handle::{Binding, Merge, SchemaVersion};
+use super::{
+    Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Owner, PartitionLine, Result, Snapshot, Status, StoredHunt,
+};
+use crate::position::{Epoch, Offset, Position};
+use crate::record::PartitionId;
+use crate::time::Micros;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a statement waits for another process's lock on the file.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// How long a caller waits for its answer. The work goes on; the same checkpoint may be sent again.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+#[derive(Clone)]
+pub struct Sqlite {
+    writer: mpsc::Sender<Work>,
+    reader: mpsc::Sender<Work>,
+    place: Arc<str>,
+    /// Held as long as the daemon's store; `None` for a reading command.
+    _lock: Option<Arc<File>>,
+}
+
+impl Sqlite {
+    pub async fn open(path: &Path, migrate: bool) -> Result<Self> {
+        let path = path.to_owned();
+        aside(move || {
+            let lock = lock(&path)?;
+            let mut connection = connect(&path, migrate)?;
+            if migrate {
+                schema::migrate(&mut connection, &place(&path))?;
+            } else {
+                schema::version(&connection).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
+            }
+            Self::start(&path, connection, Some(Arc::new(lock)))
+        })
+        .await
+    }
+
+    pub async fn open_reader(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        aside(move || {
+            let connection = connect(&path, false)?;
+            schema::version(&connection).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
+            Self::start(&path, connection, None)
+        })
+        .await
+    }
+
+    pub async fn schema_version(path: &Path) -> Result<SchemaVersion> {
+        let path = path.to_owned();
+        aside(move || {
+            if !path.exists() {
+                return Ok(SchemaVersion { found: 0, known: schema::KNOWN });
+            }
+            schema::version(&connect(&path, false)?).map_err(|e| fault(&place(&path), &e))
+        })
+        .await
+    }
+
+    pub async fn migrate(path: &Path) -> Result<SchemaVersion> {
+        let path = path.to_owned();
+        aside(move || schema::migrate(&mut connect(&path, true)?, &place(&path))).await
+    }
+
+    fn start(path: &Path, writer: Connection, lock: Option<Arc<File>>) -> Result<Self> {
+        let reader = connect(path, false)?;
+        Ok(Self { writer: thread("store-write", writer)?, reader: thread("store-read", reader)?, place: place(path).into(), _lock: lock })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        thread: &mpsc::Sender<Work>,
+        doing: &str,
+        work: impl FnOnce(&mut Connection) -> std::result::Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let place = &self.place;
+        let (answer, answered) = oneshot::channel();
+        let gone = |_| Error::Fatal(format!("{place}: {doing}: the store's thread has ended"));
+        thread
+            .send(Box::new(move |connection| {
+                // Whoever asked may have gone.
+                let _ = answer.send(work(connection));
+            }))
+            .map_err(|_| gone(()))?;
+        match tokio::time::timeout(DEADLINE, answered).await {
+            Ok(Ok(result)) => result.map_err(|fault| fault.at(place)),
+            Ok(Err(_)) => Err(gone(())),
+            Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", DEADLINE.as_secs()))),
+        }
+    }
+
+    pub(super) async fn bind(&self, binding: Binding) -> Result<()> {
+        self.call(&self.writer, "bind the store", move |connection| schema::bind(connection, &binding)).await
+    }
+
+    pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
+        self.call(&self.writer, "claim a partition", move |connection| commit::claim(connection, &partition, &owner)).await
+    }
+
+    pub(super) async fn begin(&self, partition: PartitionId, epoch: Epoch, owner: String, position: Position) -> Result<()> {
+        self.call(&self.writer, "write where a partition begins", move |connection| {
+            commit::begin(connection, partition, epoch, &owner, position)
+        })
+        .await
+    }
+
+    pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
+        self.call(&self.writer, "commit a checkpoint", move |connection| commit::checkpoint(connection, &checkpoint, &merge)).await
+    }
+
+    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+        self.call(&self.reader, "load hunts", move |connection| read::load(connection, &partition, &hunts)).await
+    }
+
+    pub(super) async fn hunts(&self, after: Option<String>, limit: u32, status: Option<Status>) -> Result<Vec<HuntLine>> {
+        self.call(&self.reader, "list hunts", move |connection| read::hunts(connection, after.as_deref(), limit, status)).await
+    }
+
+    pub(super) async fn hunt(&self, hunt: String) -> Result<Option<StoredHunt>> {
+        self.call(&self.reader, "read a hunt", move |connection| read::hunt(connection, &hunt)).await
+    }
+
+    pub(super) async fn partitions(&self) -> Result<Vec<PartitionLine>> {
+        self.call(&self.reader, "list partitions", |connection| read::partitions(connection)).await
+    }
+
+    pub(super) async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetter>> {
+        self.call(&self.reader, "list dead letters", move |connection| read::dead_letters(connection, &filter)).await
+    }
+
+    pub(super) async fn dead_letter(&self, partition: PartitionId, offset: Offset) -> Result<Option<DeadLetter>> {
+        self.call(&self.reader, "read a dead letter", move |connection| read::dead_letter(connection, &partition, offset)).await
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        self.call(&self.reader, "ask the store", |connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
+    }
+}
+
+/// Opening a file blocks: it is done on a thread of its own, not on the caller's runtime.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+fn place(path: &Path) -> String {
+    format!("sqlite {}", path.display())
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let cannot = |e: &dyn std::fmt::Display| Error::Fatal(format!("{}: lock {}: {e}", place(path), name.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| cannot(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(cannot(&"another huntline runs on this store; stop it first (a SQLite store serves one daemon)"))
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(cannot(&e)),
+    }
+}
+
+fn connect(path: &Path, create: bool) -> Result<Connection> {
+    let place = place(path);
+    if !create && !path.exists() {
+        return Err(Error::Fatal(format!("{place}: there is no such file: run `huntline migrate`, or see [store] url")));
+    }
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Ok(connection)
+    };
+    open().map_err(|e| fault(&place, &e))
+}
+
+/// A thread that does what it is sent, in order, until the last sender is gone.
+fn thread(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Work>> {
+    let (sender, receiver) = mpsc::channel::<Work>();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            for work in receiver {
+                work(&mut connection);
+            }
+        })
+        .map_err(|e| Error::Fatal(format!("start the store's thread: {e}")))?;
+    Ok(sender)
+}
+
+/// What a step of a call fails with.
+#[derive(Debug)]
+enum Fault {
+    Lite(rusqlite::Error),
+    Store(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Fault::Lite(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Store(error)
+    }
+}
+
+impl Fault {
+    fn at(self, place: &str) -> Error {
+        match self {
+            Fault::Store(error) => error,
+            Fault::Lite(error) => fault(place, &error),
+        }
+    }
+
+    /// The words of a refusal that belongs to a row.
+    fn of_a_row(&self) -> Option<String> {
+        let Fault::Lite(error) = self else { return None };
+        let row = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange)
+        );
+        row.then(|| error.to_string())
+    }
+}
+
+fn fault(place: &str, error: &rusqlite::Error) -> Error {
+    let sentence = format!("{place}: {error}");
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => Error::Passing(sentence),
+        Some(ErrorCode::ReadOnly) => Error::Fatal(format!("{sentence}: give this user the right to write the file and its directory")),
+        _ => Error::Fatal(sentence),
+    }
+}
+
+/// RFC 3339 in UTC with microseconds, so that text compares as time does. Beyond what an event time may be it is the bound.
+fn written(time: Micros) -> String {
+    let text = time.clamp(Micros::MIN, Micros::MAX).to_string();
+    let seconds = text.trim_end_matches('Z');
+    let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    format!("{seconds}.{fraction:0<6}Z")
+}
+
+fn read_time(text: &str) -> std::result::Result<Micros, Fault> {
+    let strange = || Error::Fatal(format!("a time in the store reads {text:?}, expected RFC 3339").to_owned());
+    Ok(Micros::parse_rfc3339(text.as_bytes()).ok_or_else(strange)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_six_digits() {
+        for (micros, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (1_500_000, "1970-01-01T00:00:01.500000Z"),
+            (1, "1970-01-01T00:00:00.000001Z"),
+            (-5, "1970-01-01T00:00:00.000000Z"),
+            (i64::MAX, "9998-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(written(Micros(micros)), text);
+        }
+    }
+}
