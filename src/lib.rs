@@ -23,8 +23,16 @@ pub mod watermark;
 // Ports.
 pub mod source;
 pub mod store;
+// Plan.
+pub mod config;
 // Figures.
 pub mod metrics;
+// Actors.
+pub mod actor;
 // Edges.
 pub mod api;
+pub mod cli;
+pub mod daemon;
 pub mod generate;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;

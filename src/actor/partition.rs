@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_millis(100);
 pub type SideReader = Arc<dyn Fn(SideRead, mpsc::Sender<SideEvent>) + Send + Sync>;
 pub type StartResolver = Arc<dyn Fn(&PartitionId) -> Result<Position, String> + Send + Sync>;
 
+/// Says whether these lost hunts may be restored now; tests only.
+pub type Gate = Arc<dyn Fn(&[String]) -> bool + Send + Sync>;
+
 /// What a partition's actor works with.
 #[derive(Clone)]
 pub struct Ports {
@@ -42,15 +45,24 @@ pub struct Ports {
     pub news: mpsc::UnboundedSender<News>,
     pub board: Arc<Board>,
     pub hook: Option<Hook>,
+    pub gate: Option<Gate>,
 }
 
 /// What a partition tells the daemon.
 #[derive(Debug)]
 pub enum News {
-    Fenced { partition: PartitionId, found: String },
-    Released { partition: PartitionId },
+    Fenced {
+        partition: PartitionId,
+        found: String,
+    },
+    Released {
+        partition: PartitionId,
+    },
     /// Reading or the store's answers make no sense: claim again from what is saved.
-    Broken { partition: PartitionId, why: String },
+    Broken {
+        partition: PartitionId,
+        why: String,
+    },
     /// Nothing here can go on.
     Fatal(String),
 }
@@ -163,7 +175,8 @@ impl PartitionActor {
             Effect::Load { purpose, hunts } => self.load(purpose, hunts, ctx),
             Effect::StartHunt { slot, generation, state } => {
                 let outbox = self.outbox.get_or_insert_with(|| Outbox::new(ctx.address())).clone();
-                let address = HuntActor::start(self.fold.clone(), slot, generation, state.as_deref(), self.ports.hook.clone(), outbox);
+                let address =
+                    HuntActor::start(self.fold.clone(), slot, generation, state.as_deref(), self.ports.hook.clone(), outbox);
                 let slot = slot as usize;
                 if self.hunts.len() <= slot {
                     self.hunts.resize(slot + 1, None);
@@ -225,10 +238,17 @@ impl PartitionActor {
     fn load(&mut self, purpose: LoadPurpose, hunts: Vec<String>, ctx: &mut Context<Self>) {
         let (store, partition) = (self.ports.store.clone(), self.partition.clone());
         let hunts = Arc::new(hunts);
-        let loaded = retried(move || {
-            let (store, partition, hunts) = (store.clone(), partition.clone(), hunts.clone());
-            async move { store.load(&partition, hunts.to_vec()).await }
-        });
+        let gate = self.ports.gate.clone().filter(|_| purpose == LoadPurpose::Restore);
+        let loaded = async move {
+            while gate.as_ref().is_some_and(|gate| !gate(&hunts)) {
+                tokio::time::sleep(TICK).await;
+            }
+            retried(move || {
+                let (store, partition, hunts) = (store.clone(), partition.clone(), hunts.clone());
+                async move { store.load(&partition, hunts.to_vec()).await }
+            })
+            .await
+        };
         ctx.spawn(loaded.into_actor(self).map(move |loaded, act, ctx| match loaded {
             Ok(snapshots) => act.step(Input::Loaded { purpose, snapshots }, ctx),
             Err(error) => act.store_failed(error, ctx),
@@ -498,6 +518,7 @@ fn now() -> Micros {
     Micros(since.as_micros() as i64)
 }
 
-fn seconds_since(then: Micros) -> f64 {
+/// Seconds of wall time since an instant; 0 for one to come.
+pub fn seconds_since(then: Micros) -> f64 {
     (now().0 - then.0).max(0) as f64 / 1e6
 }

@@ -7,7 +7,7 @@
 use crate::definitions::{Definitions, TimeRules};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
-use crate::store::{self, DeadLetter, HuntLine, LetterFilter, PartialRow, PartitionLine, Readers, Status};
+use crate::store::{self, DeadLetter, HuntLine, LetterFilter, PartialRow, PartitionLine, Readers, Status, StoredHunt};
 use crate::time::Micros;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -67,18 +67,30 @@ pub trait Stored: Send + Sync {
     fn ping(&self) -> Answer<'_, ()>;
 }
 
-/// A row of `hunts` with the partials behind it.
-#[derive(Clone, Debug)]
-pub struct StoredHunt {
-    pub status: Status,
-    pub events: i64,
-    /// JSON object: aggregate → value.
-    pub view: String,
-    pub first_event_at: Option<Micros>,
-    pub last_event_at: Option<Micros>,
-    pub watermark: Option<Micros>,
-    pub updated_at: Micros,
-    pub partials: Vec<PartialRow>,
+impl Stored for store::Store {
+    fn hunts<'a>(&'a self, after: Option<&'a str>, limit: u32, status: Option<Status>) -> Answer<'a, Vec<HuntLine>> {
+        Box::pin(self.hunts(after, limit, status))
+    }
+
+    fn hunt<'a>(&'a self, id: &'a str) -> Answer<'a, Option<StoredHunt>> {
+        Box::pin(self.hunt(id))
+    }
+
+    fn partitions(&self) -> Answer<'_, Vec<PartitionLine>> {
+        Box::pin(self.partitions())
+    }
+
+    fn dead_letters<'a>(&'a self, filter: &'a LetterFilter) -> Answer<'a, Vec<DeadLetter>> {
+        Box::pin(self.dead_letters(filter))
+    }
+
+    fn dead_letter<'a>(&'a self, partition: &'a PartitionId, offset: Offset) -> Answer<'a, Option<DeadLetter>> {
+        Box::pin(self.dead_letter(partition, offset))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(self.ping())
+    }
 }
 
 /// One hunt as readers see it.

@@ -7,9 +7,10 @@
 use super::Service;
 use super::hunts::must_be_get;
 use super::problem::{Answer, Problem};
-use super::query::{Failure, HuntView, Query, StoredHunt};
+use super::query::{Failure, HuntView, Query};
 use crate::metrics;
 use crate::record::PartitionId;
+use crate::store::StoredHunt;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;

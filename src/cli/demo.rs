@@ -47,7 +47,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let dir = args.dir.clone().unwrap_or_else(|| temporary.as_ref().map_or_else(PathBuf::new, |dir| dir.0.clone()));
     std::fs::create_dir_all(&dir).with_context(|| format!("create the directory {}", dir.display()))?;
     let events = dir.join("events.db");
-    let settings = config::load_text(&configuration(&dir, &args)?).map_err(|problems| anyhow::anyhow!("the demo's configuration: {problems}"))?;
+    let text = configuration(&dir, &args)?;
+    let loaded =
+        config::load_from(&[("the demo's configuration".into(), text)], []).map_err(|problems| anyhow::anyhow!("{problems}"))?;
 
     let mut log = Log::open(&events, log::TOPIC, PARTITIONS)?;
     let stopping = Arc::new(AtomicBool::new(false));
@@ -73,7 +75,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         println!("  data       {}{}", shown.display(), if kept { "" } else { " (gone when the demo ends; --dir keeps it)" });
         println!("  stop       ctrl-c");
     });
-    let ran = daemon::run(settings, daemon::Options { listening: Some(listening), ..daemon::Options::default() });
+    let ran = daemon::run(loaded.settings, daemon::Options { listening: Some(listening), ..daemon::Options::default() });
     stopping.store(true, Ordering::Release);
     let fed = generator.join().map_err(|_| anyhow::anyhow!("the generator ended by a defect"))?;
     ran?;
@@ -98,7 +100,7 @@ fn configuration(dir: &Path, args: &DemoArgs) -> anyhow::Result<String> {
 fn feed(log: &mut Log, rate: u32, hunts: u32, stopping: &AtomicBool) -> anyhow::Result<()> {
     let options = generate::Options {
         seed: now_ms() as u64,
-        hunts: u64::from(hunts),
+        hunts,
         skew: 0.8,
         duplicates: 0.02,
         late: 0.02,

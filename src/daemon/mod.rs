@@ -8,24 +8,23 @@
 mod live;
 
 use crate::actor::partition::{
-    Abandon, Board, Deliver, End, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
+    Abandon, Board, Deliver, End, Gate, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
 };
 use crate::api;
 use crate::config;
 use crate::decode::Plan;
 use crate::hunt::Hook;
-use crate::metrics::{self, Exposition, Rebalance};
+use crate::metrics::{self, Rebalance};
 use crate::partial::Fold;
 use crate::partition;
 use crate::record::PartitionId;
-use crate::source::{self, Command, Event, reader::Reader};
+use crate::source::{Command, Event, reader::Reader};
 use crate::store::{Identity, Merge, Owner, Status, Store};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
 use live::LiveDaemon;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +32,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// How long a stop may take before what is not saved is left to the next start.
 const STOP: Duration = Duration::from_secs(8);
+/// Views followed at once.
+const STREAMS: usize = 256;
 /// Fences within this time after which the daemon gives way.
 const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub no_migrate: bool,
     /// Called before each event is folded; tests only.
     pub hook: Option<Hook>,
+    /// Asked before lost hunts are restored; tests only.
+    pub gate: Option<Gate>,
     /// Told the address of the API once it listens.
     pub listening: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
 }
@@ -57,7 +60,6 @@ pub fn run(settings: config::Settings, options: Options) -> anyhow::Result<()> {
 
 struct Daemon {
     settings: config::Settings,
-    reader: Reader,
     commands: std::sync::mpsc::Sender<Command>,
     events: UnboundedReceiver<Event>,
     news: UnboundedReceiver<News>,
@@ -73,10 +75,9 @@ struct Daemon {
     fences: VecDeque<Instant>,
     /// When to claim a partition again.
     again: Vec<(Instant, PartitionId)>,
-    exposition: Exposition,
     server: actix_web::dev::ServerHandle,
-    /// Keeps other daemons off a store or log that serves one.
-    _alone: Option<std::fs::File>,
+    /// Tells streams to end.
+    closing: tokio::sync::watch::Sender<bool>,
 }
 
 impl Daemon {
@@ -113,18 +114,23 @@ impl Daemon {
         };
         let time = &settings.definitions.time;
         let empty_view = merging.view(&merging.start());
-        store.bind(&bound, time.idle, time.lateness, &empty_view, &config::definitions_changes).await?;
+        store.bind(&bound, time.idle, time.lateness, &empty_view, config::definitions_changes).await?;
 
         let board = Arc::new(Board::default());
         let troubles = Arc::new(Mutex::new(vec!["no partition is assigned yet".to_owned()]));
         let live = Arc::new(LiveDaemon { board: board.clone(), fold: merging.clone(), troubles: troubles.clone() });
-        let (server, address) = api::server(
-            api::Settings::new(&settings.http),
-            live,
-            Arc::new(store.clone()),
-            &settings.definitions,
-            exposition.clone(),
-        )?;
+        let (closing, closed) = tokio::sync::watch::channel(false);
+        let reveal = |tokens: &[config::Secret]| tokens.iter().map(|token| token.reveal().to_owned()).collect();
+        let api_settings = api::Settings {
+            listen: settings.http.listen.to_string(),
+            advertise: settings.http.advertise.clone(),
+            read_tokens: reveal(&settings.http.read_tokens),
+            admin_tokens: reveal(&settings.http.admin_tokens),
+            definitions: Arc::new(settings.definitions.clone()),
+            streams: STREAMS,
+            closing: closed,
+        };
+        let (server, address) = api::server(api_settings, live, Arc::new(store.clone()), exposition.clone())?;
         let handle = server.handle();
         actix::spawn(async move {
             if let Err(error) = server.await {
@@ -161,11 +167,11 @@ impl Daemon {
             news: send_news,
             board: board.clone(),
             hook: options.hook,
+            gate: options.gate,
         };
         let arbiters = (0..std::thread::available_parallelism().map_or(1, |n| n.get())).map(|_| Arbiter::new()).collect();
         Ok(Daemon {
             settings,
-            reader,
             commands,
             events,
             news,
@@ -178,9 +184,8 @@ impl Daemon {
             revoking: Vec::new(),
             fences: VecDeque::new(),
             again: Vec::new(),
-            exposition,
             server: handle,
-            _alone: None,
+            closing,
         })
     }
 
@@ -231,7 +236,9 @@ impl Daemon {
                 let halts = self.settings.kafka.as_ref().is_none_or(|kafka| kafka.on_gap == config::OnGap::Halt);
                 if let Some(Some(actor)) = self.assigned.get(&partition) {
                     if halts {
-                        actor.do_send(Halted(format!("the log no longer has {from} to {to}; kafka.on_gap = \"continue\" reads on")));
+                        actor.do_send(Halted(format!(
+                            "the log no longer has {from} to {to}; kafka.on_gap = \"continue\" reads on"
+                        )));
                     } else {
                         actor.do_send(Missed { epoch, from, to });
                     }
@@ -273,7 +280,8 @@ impl Daemon {
         };
         let (ports, name) = (self.ports.clone(), partition.clone());
         let arbiter = &self.arbiters[partition.partition.unsigned_abs() as usize % self.arbiters.len()];
-        let actor = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| PartitionActor::new(name, plan, fold, settings, ports));
+        let actor =
+            PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| PartitionActor::new(name, plan, fold, settings, ports));
         self.assigned.insert(partition, Some(actor));
     }
 
@@ -318,7 +326,10 @@ impl Daemon {
                 self.fences.push_back(now);
                 self.fences.retain(|then| now - *then < FENCES.1);
                 if self.fences.len() >= FENCES.0 {
-                    bail!("fenced {} times within a minute, last at {partition}: {found}. Does another group read into the same store?", FENCES.0);
+                    bail!(
+                        "fenced {} times within a minute, last at {partition}: {found}. Does another group read into the same store?",
+                        FENCES.0
+                    );
                 }
                 self.claim_again(partition, Duration::from_millis(200 + fastrand::u64(..1300)));
             }
@@ -341,8 +352,7 @@ impl Daemon {
     /// Claims again what is due, notices actors that ended by a defect, and sums up the figures of all partitions.
     fn look_around(&mut self) {
         let now = Instant::now();
-        let due: Vec<PartitionId> =
-            self.again.extract_if(.., |(at, _)| *at <= now).map(|(_, partition)| partition).collect();
+        let due: Vec<PartitionId> = self.again.extract_if(.., |(at, _)| *at <= now).map(|(_, partition)| partition).collect();
         for partition in due {
             self.begin(partition);
         }
@@ -408,7 +418,8 @@ impl Daemon {
                 _ => {}
             }
         }
-        self.server.stop(false).await;
+        let _ = self.closing.send(true);
+        self.server.stop(true).await;
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

@@ -6,7 +6,9 @@
 //! of a partition carry that assignment's epoch, follow one another without hole or overlap
 //! (each starts where the one before said `next`), and no batch carries another epoch.
 
+pub mod kafka;
 pub mod log;
+pub mod reader;
 
 use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};

@@ -9,20 +9,20 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
+/// Bytes a partition of the embedded log may have read and not yet processed.
+const IN_FLIGHT_BYTES: usize = 64 << 20;
+
 #[derive(Clone)]
 pub enum Reader {
-    Kafka { settings: kafka::Settings, start: config::Start },
+    Kafka { settings: kafka::Settings, start: kafka::Start },
     Log { path: PathBuf, partitions: i32 },
 }
-
-/// The topic of an embedded log.
-pub const LOG_TOPIC: &str = "hunt-events";
 
 impl Reader {
     /// `alone`: the store serves one daemon, so it takes all partitions without a group.
     pub fn new(settings: &config::Settings, alone: bool) -> Reader {
         match (&settings.kafka, &settings.embedded_log) {
-            (Some(kafka), _) => Reader::Kafka { settings: kafka::Settings::new(kafka, alone), start: kafka.start },
+            (Some(kafka), _) => Reader::Kafka { settings: kafka_settings(kafka, alone), start: kafka_start(kafka.start) },
             (None, Some(log)) => Reader::Log { path: log.path.clone(), partitions: log.partitions as i32 },
             (None, None) => unreachable!("the configuration names one of them"),
         }
@@ -31,7 +31,7 @@ impl Reader {
     pub fn topics(&self) -> Vec<String> {
         match self {
             Reader::Kafka { settings, .. } => settings.topics.clone(),
-            Reader::Log { .. } => vec![LOG_TOPIC.to_owned()],
+            Reader::Log { .. } => vec![log::TOPIC.to_owned()],
         }
     }
 
@@ -46,19 +46,34 @@ impl Reader {
     /// Looks at the log before anything is claimed: blocking, at most some ten seconds. The second part is warnings.
     pub fn identity(&self) -> Result<(LogIdentity, Vec<String>), String> {
         match self {
-            Reader::Kafka { settings, .. } => kafka::identity(settings).map_err(|error| error.to_string()),
+            Reader::Kafka { settings, .. } => {
+                let found = kafka::identity(settings).map_err(|error| error.to_string())?;
+                Ok((found.log, found.warnings))
+            }
             Reader::Log { path, partitions } => {
-                let log = log::Log::open(path, LOG_TOPIC, *partitions).map_err(|error| error.to_string())?;
+                let log = log::Log::open(path, log::TOPIC, *partitions).map_err(|error| error.to_string())?;
                 Ok((log.identity(), Vec::new()))
             }
         }
     }
 
-    pub fn start(&self, identity: &LogIdentity, events: mpsc::UnboundedSender<Event>) -> Result<(Sender<Command>, JoinHandle<()>), String> {
+    /// Starts the one thread that reads.
+    pub fn start(
+        &self,
+        identity: &LogIdentity,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(Sender<Command>, JoinHandle<()>), String> {
         match self {
-            Reader::Kafka { settings, .. } => kafka::start(settings, identity, events).map_err(|error| error.to_string()),
+            Reader::Kafka { settings, .. } => Ok(kafka::start(settings.clone(), identity.clone(), events)),
             Reader::Log { path, partitions } => {
-                log::start(path, LOG_TOPIC, *partitions, events).map_err(|error| error.to_string())
+                let options = log::Options {
+                    path: path.clone(),
+                    topic: log::TOPIC.to_owned(),
+                    partitions: *partitions,
+                    in_flight_bytes: IN_FLIGHT_BYTES,
+                    read_on_at_gap: false,
+                };
+                log::start(options, events).map_err(|error| error.to_string())
             }
         }
     }
@@ -78,8 +93,36 @@ impl Reader {
     /// Starts a pass beside the main reader; it ends by itself, or when nobody receives any more.
     pub fn side_read(&self, read: SideRead, events: mpsc::Sender<SideEvent>) {
         match self {
-            Reader::Kafka { settings, .. } => kafka::side_read(settings, read, events),
-            Reader::Log { path, .. } => log::side_read(path, read, events),
+            Reader::Kafka { settings, .. } => drop(kafka::side_read(settings.clone(), read, events)),
+            Reader::Log { path, .. } => {
+                let path = path.clone();
+                std::thread::spawn(move || log::side_read(&path, &read, &events));
+            }
         }
+    }
+}
+
+fn kafka_settings(kafka: &config::Kafka, alone: bool) -> kafka::Settings {
+    kafka::Settings {
+        brokers: kafka.brokers.clone(),
+        group: kafka.group.clone(),
+        topics: kafka.topics.clone(),
+        instance: kafka.instance.clone().unwrap_or_default(),
+        on_gap: match kafka.on_gap {
+            config::OnGap::Halt => kafka::OnGap::Halt,
+            config::OnGap::Continue => kafka::OnGap::Continue,
+        },
+        librdkafka: kafka.librdkafka.0.clone(),
+        sasl_password: kafka.sasl_password.as_ref().map(|password| password.reveal().to_owned()),
+        assign_all: alone,
+        limits: kafka::Limits::default(),
+    }
+}
+
+fn kafka_start(start: config::Start) -> kafka::Start {
+    match start {
+        config::Start::Beginning => kafka::Start::Beginning,
+        config::Start::End => kafka::Start::End,
+        config::Start::At(time) => kafka::Start::At(time),
     }
 }
