@@ -2,9 +2,9 @@
 //! the daemon hands each part its own section. Invariant: everything in here has been checked, and
 //! no `Debug` or `Serialize` shows a secret.
 
+use super::secrets::{MASK, Secret, is_secret_property};
 use crate::definitions::Definitions;
 use crate::time::Micros;
-use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,15 +50,8 @@ pub struct Properties(pub BTreeMap<String, String>);
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(k, v)| (k, if is_secret_property(k) { "***" } else { v }))).finish()
+        f.debug_map().entries(self.0.iter().map(|(k, v)| (k, if is_secret_property(k) { MASK } else { v }))).finish()
     }
-}
-
-/// Whether a librdkafka property holds a secret.
-pub(crate) fn is_secret_property(name: &str) -> bool {
-    ["password", "secret", "key.pem", "ssl_key", "jaas", "oauthbearer.config", "private.key"]
-        .iter()
-        .any(|part| name.contains(part))
 }
 
 /// Where a topic never read before begins.
@@ -179,30 +172,4 @@ impl Level {
 pub enum Format {
     Text,
     Json,
-}
-
-/// A password or token. Only [`Secret::reveal`] gives it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
 }

@@ -1,0 +1,401 @@
+//! The part of the configuration that says what views mean compiles to
+//! [`Definitions`](crate::definitions::Definitions) here: places, time, aggregates, windows, rollups.
+
+use super::compile::Compiler;
+use super::layer::{Path, quote};
+use super::structure::{list, nearest};
+use super::written::{self, Kind as Word, PlaceText, Written};
+use crate::decode::predicate::Predicate;
+use crate::definitions::{Aggregate, Definitions, EventPlaces, Kind, MAX_AGGREGATES, Place, Pointer, Shape, TimeRules, Window};
+use std::collections::BTreeMap;
+
+/// How many windows of one aggregate an event may fall into.
+const MAX_OVERLAP: i64 = 1_440;
+
+pub(super) fn compile(c: &mut Compiler<'_>, written: &Written, topics_read: Option<&[String]>) -> Definitions {
+    let inherited = written.event.clone().unwrap_or_default();
+    let event = places(c, &Path::of(["event"]), &inherited);
+    let mut topics = BTreeMap::new();
+    for (name, topic) in written.topic.iter().flatten() {
+        let path = Path::of(["topic"]).key(name);
+        if topics_read.is_some_and(|read| !read.contains(name)) {
+            c.refuse_key(&path, format!("a topic that is not read ({})", quote(name)), "one of [kafka] topics");
+            c.mean(nearest(name, topics_read.unwrap_or_default().iter().map(String::as_str)));
+        }
+        let own = topic.event.clone().unwrap_or_default();
+        // What it does not name has been checked where it stands.
+        let inherits = EventPlacesOf { own: &own, inherited: &event };
+        topics.insert(name.clone(), inherits.places(c, &path.key("event")));
+    }
+    let time = written.time.clone().unwrap_or_default();
+    let time_path = Path::of(["time"]);
+    let aggregates = aggregates(c, written);
+    let rollup = rollup(c, written, &aggregates);
+    let dedup = written.dedup.clone().unwrap_or_default();
+    Definitions {
+        event,
+        topics,
+        dedup_last: c.integer(&Path::of(["dedup", "last"]), dedup.last, 0, 65_536),
+        time: TimeRules {
+            lateness: c.micros(&time_path.key("lateness"), time.lateness.as_ref().map(|l| l.0.as_str()), 0),
+            idle: c.micros_or(&time_path.key("idle"), time.idle.as_ref(), "never", 0),
+            max_ahead: c.micros_or(&time_path.key("max_ahead"), time.max_ahead.as_ref(), "never", 0),
+        },
+        aggregates,
+        rollup,
+    }
+}
+
+fn places(c: &mut Compiler<'_>, path: &Path, event: &written::Event) -> EventPlaces {
+    let fallback = EventPlaces { hunt: Place::Key, id: Vec::new(), event_type: Place::Key, time: None, max_bytes: 1 << 20 };
+    EventPlacesOf { own: event, inherited: &fallback }.places(c, path)
+}
+
+/// A topic's own places over those it inherits.
+struct EventPlacesOf<'a> {
+    own: &'a written::Event,
+    inherited: &'a EventPlaces,
+}
+
+impl EventPlacesOf<'_> {
+    fn places(&self, c: &mut Compiler<'_>, path: &Path) -> EventPlaces {
+        let Self { own, inherited } = self;
+        let mut one = |key: &str, text: Option<&PlaceText>, inherited: &Place| match text {
+            Some(text) => place(c, &path.key(key), &text.0, false).unwrap_or_else(|| inherited.clone()),
+            None => inherited.clone(),
+        };
+        let hunt = one("hunt", own.hunt.as_ref(), &inherited.hunt);
+        let event_type = one("type", own.event_type.as_ref(), &inherited.event_type);
+        let id = match &own.id {
+            None => inherited.id.clone(),
+            Some(written::OneOrMore::One(text)) => place(c, &path.key("id"), &text.0, false).into_iter().collect(),
+            Some(written::OneOrMore::More(parts)) => {
+                let at = path.key("id");
+                let parts = parts.iter().enumerate();
+                parts.filter_map(|(i, text)| place(c, &at.index(i), &text.0, false)).collect()
+            }
+        };
+        let time = match &own.time {
+            None => inherited.time.clone(),
+            Some(text) if text.0 == "timestamp" => None,
+            Some(text) => place(c, &path.key("time"), &text.0, true),
+        };
+        let max_bytes = match &own.max_bytes {
+            None => inherited.max_bytes,
+            size => c.size(&path.key("max_bytes"), size.as_ref(), 1, 1 << 30),
+        };
+        EventPlaces { hunt, id, event_type, time, max_bytes }
+    }
+}
+
+fn place(c: &mut Compiler<'_>, path: &Path, text: &str, is_time: bool) -> Option<Place> {
+    if text == "key" {
+        return Some(Place::Key);
+    }
+    if let Some(name) = text.strip_prefix("header:").filter(|name| !name.is_empty()) {
+        return Some(Place::Header(name.to_owned()));
+    }
+    if text.starts_with('/') {
+        return pointer(c, path, text).map(Place::Value);
+    }
+    let timestamp = if is_time { "\"timestamp\", " } else { "" };
+    c.refuse(path, quote(text), format!("{timestamp}\"key\", \"header:NAME\" or a JSON pointer such as \"/data/id\""));
+    let words: &[&str] = if is_time { &["timestamp", "key"] } else { &["key"] };
+    c.mean(nearest(text, words.iter().copied()));
+    None
+}
+
+/// RFC 6901: each token after a slash, `~0` for `~` and `~1` for `/`.
+fn pointer(c: &mut Compiler<'_>, path: &Path, text: &str) -> Option<Pointer> {
+    if text.is_empty() {
+        return Some(Pointer(Vec::new()));
+    }
+    let Some(tokens) = text.strip_prefix('/') else {
+        c.refuse(path, quote(text), "a JSON pointer such as \"/data/points\"");
+        let meant = text.split(['.', '/']).collect::<Vec<_>>().join("/");
+        c.mean((!meant.is_empty()).then(|| format!("/{meant}")));
+        return None;
+    };
+    if let Some(at) = text.match_indices('~').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with(['0', '1'])) {
+        c.refuse_within(path, at, "a lone ~", "~0 for a tilde, ~1 for a slash");
+        return None;
+    }
+    Some(Pointer(tokens.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect()))
+}
+
+fn aggregates(c: &mut Compiler<'_>, written: &Written) -> Vec<Aggregate> {
+    let tables = written.aggregates.iter().flatten();
+    let mut aggregates = Vec::new();
+    for (i, (name, aggregate)) in tables.enumerate() {
+        let path = Path::of(["aggregates"]).key(name);
+        if i == MAX_AGGREGATES {
+            let count = written.aggregates.as_ref().map_or(0, BTreeMap::len);
+            c.refuse(&Path::of(["aggregates"]), format!("{count} aggregates"), format!("at most {MAX_AGGREGATES}"));
+        }
+        let legal = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 63 || !name.bytes().all(legal) {
+            c.refuse_key(
+                &path,
+                format!("the name {}", quote(name)),
+                "a name of a-z, 0-9 and _ that begins with a letter, at most 63 long",
+            );
+        } else if name == "hunt_id" {
+            c.refuse_key(&path, "the name \"hunt_id\"", "another name: hunt_summary has a column hunt_id");
+        }
+        let windowed = aggregate.window.is_some();
+        let kind = kind(c, &path, aggregate, windowed);
+        let on = aggregate.on.as_ref().map(|on| on.as_slice().to_vec());
+        if let Some(types) = &on {
+            if types.is_empty() {
+                c.refuse(&path.key("on"), "an empty list", "at least one type or glob; leave the key out for every event");
+            }
+            if let Some(i) = types.iter().position(String::is_empty) {
+                let at = path.key("on");
+                let at = if matches!(aggregate.on, Some(written::OneOrMore::More(_))) { at.index(i) } else { at };
+                c.refuse(&at, "\"\"", "an event type or a glob such as \"clue.*\"");
+            }
+        }
+        let filter = aggregate.filter.as_ref().and_then(|text| match Predicate::parse(text) {
+            Ok(predicate) => Some(predicate),
+            Err(problem) => {
+                c.refuse_within(&path.key("where"), problem.at, problem.found, problem.expected);
+                None
+            }
+        });
+        let window = aggregate.window.as_ref().and_then(|w| window(c, &path.key("window"), w));
+        if let Some(kind) = kind {
+            aggregates.push(Aggregate { name: name.clone(), kind, on, filter, window });
+        }
+    }
+    aggregates
+}
+
+/// The keys a kind takes beside `kind`, `on`, `where` and `window`.
+fn keys_of(kind: Word) -> &'static [&'static str] {
+    match kind {
+        Word::Count => &[],
+        Word::Sum | Word::Min | Word::Max | Word::Mean | Word::First | Word::Last => &["of"],
+        Word::Distinct => &["of", "exact_up_to"],
+        Word::Top => &["by", "sum", "limit", "exact_up_to"],
+        Word::Quantiles => &["of", "at"],
+        Word::Funnel => &["by", "stages", "exact_up_to"],
+    }
+}
+
+fn kind(c: &mut Compiler<'_>, path: &Path, aggregate: &written::Aggregate, windowed: bool) -> Option<Kind> {
+    let Some(word) = aggregate.kind else {
+        c.missing(path, "kind", "count, sum, min, max, mean, first, last, distinct, top, quantiles or funnel");
+        return None;
+    };
+    let name = word.as_str();
+    let takes = keys_of(word);
+    let set = [
+        ("of", aggregate.of.is_some()),
+        ("by", aggregate.by.is_some()),
+        ("sum", aggregate.sum.is_some()),
+        ("limit", aggregate.limit.is_some()),
+        ("exact_up_to", aggregate.exact_up_to.is_some()),
+        ("at", aggregate.at.is_some()),
+        ("stages", aggregate.stages.is_some()),
+    ];
+    for (key, _) in set.iter().filter(|(key, is_set)| *is_set && !takes.contains(key)) {
+        let own = list(&[takes, &["on", "where", "window"]].concat());
+        c.refuse_key(&path.key(key), format!("a key that kind {name:?} does not take"), own);
+    }
+    let mut member = |key: &str, text: Option<&written::PointerText>| -> Option<Pointer> {
+        match text {
+            Some(text) if text.0.is_empty() && !matches!(word, Word::First | Word::Last) => {
+                c.refuse(&path.key(key), "the pointer to the whole event", "the pointer of a member, such as \"/data/points\"");
+                None
+            }
+            Some(text) => pointer(c, &path.key(key), &text.0),
+            None => {
+                c.missing(path, key, format!("the member that kind {name:?} reads, such as \"/data/points\""));
+                None
+            }
+        }
+    };
+    Some(match word {
+        Word::Count => Kind::Count,
+        Word::Sum => Kind::Sum { of: member("of", aggregate.of.as_ref())? },
+        Word::Min => Kind::Min { of: member("of", aggregate.of.as_ref())? },
+        Word::Max => Kind::Max { of: member("of", aggregate.of.as_ref())? },
+        Word::Mean => Kind::Mean { of: member("of", aggregate.of.as_ref())? },
+        Word::First => Kind::First { of: member("of", aggregate.of.as_ref())? },
+        Word::Last => Kind::Last { of: member("of", aggregate.of.as_ref())? },
+        Word::Distinct => {
+            let of = member("of", aggregate.of.as_ref());
+            let exact_up_to = exact_up_to(c, path, aggregate, if windowed { 256 } else { 1024 });
+            Kind::Distinct { of: of?, exact_up_to }
+        }
+        Word::Top => {
+            let by = member("by", aggregate.by.as_ref());
+            let sum = aggregate.sum.as_ref().map(|sum| member("sum", Some(sum)));
+            let limit = c.integer(&path.key("limit"), Some(aggregate.limit.unwrap_or(10)), 1, 10_000);
+            let exact_up_to = exact_up_to(c, path, aggregate, if windowed { 1_000 } else { 10_000 });
+            if limit > exact_up_to {
+                c.refuse(&path.key("limit"), limit.to_string(), format!("at most exact_up_to ({exact_up_to})"));
+            }
+            let sum = match sum {
+                None => None,
+                Some(sum) => Some(sum?),
+            };
+            Kind::Top { by: by?, sum, limit, exact_up_to }
+        }
+        Word::Quantiles => {
+            let of = member("of", aggregate.of.as_ref());
+            Kind::Quantiles { at: quantiles(c, &path.key("at"), aggregate.at.as_deref()), of: of? }
+        }
+        Word::Funnel => {
+            let by = member("by", aggregate.by.as_ref());
+            let stages = stages(c, path, aggregate.stages.as_deref());
+            let exact_up_to = exact_up_to(c, path, aggregate, 10_000);
+            Kind::Funnel { by: by?, stages, exact_up_to }
+        }
+    })
+}
+
+fn exact_up_to(c: &mut Compiler<'_>, path: &Path, aggregate: &written::Aggregate, default: i64) -> u32 {
+    c.integer(&path.key("exact_up_to"), Some(aggregate.exact_up_to.unwrap_or(default)), 1, 1_000_000)
+}
+
+fn quantiles(c: &mut Compiler<'_>, path: &Path, at: Option<&[f64]>) -> Vec<f64> {
+    let at = at.unwrap_or(&[0.5, 0.95, 0.99]);
+    if at.is_empty() {
+        c.refuse(path, "an empty list", "at least one quantile such as 0.99");
+    }
+    for (i, q) in at.iter().enumerate() {
+        if !(*q > 0.0 && *q <= 1.0) {
+            c.refuse(&path.index(i), format!("{q:?}"), "a quantile above 0 and at most 1");
+        } else if at[..i].contains(q) {
+            c.refuse(&path.index(i), format!("{q:?} twice"), "each quantile once");
+        }
+    }
+    at.to_vec()
+}
+
+fn stages(c: &mut Compiler<'_>, path: &Path, stages: Option<&[String]>) -> Vec<String> {
+    let Some(stages) = stages else {
+        c.missing(path, "stages", "the types of the funnel's stages, in order");
+        return Vec::new();
+    };
+    let at = path.key("stages");
+    if stages.is_empty() || stages.len() > 64 {
+        c.refuse(&at, format!("{} stages", stages.len()), "between 1 and 64 stages");
+    }
+    for (i, stage) in stages.iter().enumerate() {
+        if stage.is_empty() || stage.contains('*') {
+            c.refuse(&at.index(i), quote(stage), "an event type, not a glob");
+        } else if stages[..i].contains(stage) {
+            c.refuse(&at.index(i), format!("{} twice", quote(stage)), "each stage once");
+        }
+    }
+    stages.to_vec()
+}
+
+fn window(c: &mut Compiler<'_>, path: &Path, window: &written::Window) -> Option<Window> {
+    const LEAST: i64 = 1_000;
+    let keep = c.integer(&path.key("keep"), Some(window.keep.unwrap_or(60)), 1, 100_000);
+    let shapes = [("tumbling", &window.tumbling), ("hopping", &window.hopping), ("session", &window.session)];
+    let set: Vec<_> = shapes.iter().filter(|(_, length)| length.is_some()).collect();
+    let mut length = |key: &str, text: &written::Length| c.micros(&path.key(key), Some(&text.0), LEAST);
+    let shape = match set.as_slice() {
+        [("tumbling", Some(text))] => Shape::Tumbling { length: length("tumbling", text) },
+        [("session", Some(text))] => Shape::Session { gap: length("session", text) },
+        [("hopping", Some(text))] => {
+            let whole = length("hopping", text);
+            match &window.every {
+                None => {
+                    c.missing(path, "every", "the step of the hopping windows, such as \"1m\"");
+                    return None;
+                }
+                Some(text) => {
+                    let every = length("every", text);
+                    if every > whole {
+                        c.refuse(&path.key("every"), quote(&text.0), "at most the length of the hopping windows");
+                    } else if whole / every > MAX_OVERLAP {
+                        c.refuse(&path.key("every"), quote(&text.0), format!("at least 1/{MAX_OVERLAP} of the hopping windows"));
+                    }
+                    Shape::Hopping { length: whole, every }
+                }
+            }
+        }
+        [] => {
+            // Whichever of the three was written may have been refused already.
+            let refused = shapes.iter().any(|(key, _)| c.has_problem_at(&path.key(key)));
+            if !refused {
+                c.refuse(path, "a window without a length", "tumbling, hopping (with every) or session");
+            }
+            return None;
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|(name, _)| *name).collect();
+            c.refuse(path, names.join(" and "), "one of tumbling, hopping and session");
+            return None;
+        }
+    };
+    if window.every.is_some() && !matches!(shape, Shape::Hopping { .. }) {
+        c.refuse_key(&path.key("every"), "a key that only hopping windows take", "hopping beside it, or no every");
+    }
+    Some(Window { shape, keep })
+}
+
+fn rollup(c: &mut Compiler<'_>, written: &Written, aggregates: &[Aggregate]) -> Vec<String> {
+    let names = written.rollup.clone().unwrap_or_default().aggregates.unwrap_or_default();
+    let path = Path::of(["rollup", "aggregates"]);
+    for (i, name) in names.iter().enumerate() {
+        let at = path.index(i);
+        let is_written = written.aggregates.as_ref().is_some_and(|all| all.contains_key(name));
+        let aggregate = aggregates.iter().find(|a| a.name == *name);
+        if !is_written {
+            c.refuse(&at, quote(name), "the name of an aggregate");
+            c.mean(nearest(name, aggregates.iter().map(|a| a.name.as_str())));
+        } else if names[..i].contains(name) {
+            c.refuse(&at, format!("{} twice", quote(name)), "each aggregate once");
+        } else if aggregate.is_some_and(|a| matches!(a.window, Some(Window { shape: Shape::Session { .. }, .. }))) {
+            c.refuse(
+                &at,
+                format!("{}, whose windows are sessions", quote(name)),
+                "an aggregate without session windows: sessions cannot be rolled up",
+            );
+        }
+    }
+    names
+}
+
+/// What the configuration knows and this version does not yet do: where it stands, what was found and what was expected.
+pub(super) fn not_yet(definitions: &Definitions) -> Vec<(Path, String, String)> {
+    let mut refused = Vec::new();
+    for aggregate in &definitions.aggregates {
+        let path = Path::of(["aggregates"]).key(&aggregate.name);
+        match &aggregate.kind {
+            Kind::Count
+            | Kind::Sum { .. }
+            | Kind::Min { .. }
+            | Kind::Max { .. }
+            | Kind::Mean { .. }
+            | Kind::First { .. }
+            | Kind::Last { .. } => {}
+            Kind::Distinct { .. } | Kind::Top { .. } | Kind::Quantiles { .. } | Kind::Funnel { .. } => {
+                let expected = "a kind that this version has: count, sum, min, max, mean, first or last";
+                refused.push((path.key("kind"), format!("{:?}", aggregate.kind.name()), expected.into()));
+            }
+        }
+        if aggregate.window.is_some() {
+            refused.push((path.key("window"), "a window".into(), "no window: this version has none yet".into()));
+        }
+    }
+    if !definitions.rollup.is_empty() {
+        refused.push((
+            Path::of(["rollup", "aggregates"]),
+            list_found(&definitions.rollup),
+            "an empty list: this version has no rollup yet".into(),
+        ));
+    }
+    refused
+}
+
+fn list_found(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| quote(name)).collect();
+    format!("[{}]", quoted.join(", "))
+}
