@@ -6,7 +6,8 @@
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Checkpoint, Claimed, DeadLetter, HuntLine, Identity, LetterFilter, Owner, PartitionLine, Readers, Result, Snapshot, Status, StoredHunt,
+    Checkpoint, Claimed, DeadLetter, HuntLine, Identity, LetterFilter, Owner, PartitionLine, Readers, Result, Snapshot, Status,
+    StoredHunt,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -233,7 +234,9 @@ impl Binding {
                 None => write.push((topic.clone(), id.clone())),
                 Some((_, Some(old))) => {
                     if let Some(new) = id.as_ref().filter(|new| *new != old) {
-                        differences.push(format!("the topic {topic:?} had the id {old}, now it has {new}: it was deleted and created again"));
+                        differences.push(format!(
+                            "the topic {topic:?} had the id {old}, now it has {new}: it was deleted and created again"
+                        ));
                     }
                 }
                 Some((_, None)) if id.is_some() => write.push((topic.clone(), id.clone())),

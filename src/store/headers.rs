@@ -20,7 +20,10 @@ pub(super) fn read(text: &str) -> Result<Vec<Header>, String> {
         serde_json::from_str(text).map_err(|e| format!("headers of a dead letter are not [[name, base64 or null], …]: {e}"))?;
     rows.into_iter()
         .map(|(name, value)| {
-            let value = value.map(|value| STANDARD.decode(value)).transpose().map_err(|e| format!("a dead letter's header {name:?}: {e}"))?;
+            let value = value
+                .map(|value| STANDARD.decode(value))
+                .transpose()
+                .map_err(|e| format!("a dead letter's header {name:?}: {e}"))?;
             Ok((unescape(&name), value))
         })
         .collect()

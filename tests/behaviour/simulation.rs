@@ -185,7 +185,13 @@ impl MemoryStore {
                 .iter()
                 .filter_map(|(hunt, (_, lag))| {
                     let lag = (*lag)?;
-                    Some(Lagging { hunt: hunt.clone(), position: lag.position, clock: lag.clock, held: lag.held, reasons: lag.reasons })
+                    Some(Lagging {
+                        hunt: hunt.clone(),
+                        position: lag.position,
+                        clock: lag.clock,
+                        held: lag.held,
+                        reasons: lag.reasons,
+                    })
                 })
                 .collect(),
         }
@@ -347,7 +353,8 @@ impl Simulation<'_> {
                         p.queues.resize_with(slot + 1, VecDeque::new);
                     }
                     assert!(p.queues[slot].is_empty(), "seed {}: a hunt starts on a queue that is not empty", self.seed);
-                    let (hunt, reply) = Hunt::new(self.world.fold.clone(), slot as u32, generation, state.as_deref(), Some(p.hook.clone()));
+                    let (hunt, reply) =
+                        Hunt::new(self.world.fold.clone(), slot as u32, generation, state.as_deref(), Some(p.hook.clone()));
                     p.hunts[slot] = Some(hunt);
                     p.replies.extend(reply);
                 }
@@ -511,15 +518,8 @@ impl Simulation<'_> {
 fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = World::new(&mut rng);
-    let mut sim = Simulation {
-        seed,
-        rng,
-        world: &world,
-        store: MemoryStore::default(),
-        now: 0,
-        refuses: BTreeMap::new(),
-        reached,
-    };
+    let mut sim =
+        Simulation { seed, rng, world: &world, store: MemoryStore::default(), now: 0, refuses: BTreeMap::new(), reached };
     if sim.rng.f64() < 0.3 {
         sim.refuses.insert("h1".into(), sim.rng.u32(1..3));
     }
@@ -591,7 +591,10 @@ fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>) {
         assert!(sim.store.letters.contains_key(offset), "seed {seed}: the poison at {offset} is a dead letter");
     }
     for offset in sim.store.failed() {
-        assert!(world.poison.contains(&offset) || world.flaky.lock().expect("no panic under the lock").contains_key(&offset), "seed {seed}: {offset} failed for no reason");
+        assert!(
+            world.poison.contains(&offset) || world.flaky.lock().expect("no panic under the lock").contains_key(&offset),
+            "seed {seed}: {offset} failed for no reason"
+        );
     }
     let _ = LagReasons::default();
 }
@@ -612,12 +615,31 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
     }
     let reached = reached.into_inner().expect("no panic under the lock");
     let possible = [
-        (Phase::Idle, "start"), (Phase::Claiming, "claimed"), (Phase::Claiming, "release"), (Phase::ResolvingStart, "start_resolved"),
-        (Phase::Beginning, "begun"), (Phase::Beginning, "fenced"), (Phase::Running, "batch"), (Phase::Running, "loaded"),
-        (Phase::Running, "reply"), (Phase::Running, "tick"), (Phase::Running, "committed"), (Phase::Running, "refused"),
-        (Phase::Running, "fenced"), (Phase::Running, "side_batch"), (Phase::Running, "side_failed"), (Phase::Running, "release"),
-        (Phase::Releasing, "reply"), (Phase::Releasing, "committed"), (Phase::Releasing, "fenced"), (Phase::Releasing, "loaded"),
-        (Phase::Releasing, "refused"), (Phase::Releasing, "batch"), (Phase::Releasing, "tick"), (Phase::Ended, "reply"), (Phase::Ended, "tick"),
+        (Phase::Idle, "start"),
+        (Phase::Claiming, "claimed"),
+        (Phase::Claiming, "release"),
+        (Phase::ResolvingStart, "start_resolved"),
+        (Phase::Beginning, "begun"),
+        (Phase::Beginning, "fenced"),
+        (Phase::Running, "batch"),
+        (Phase::Running, "loaded"),
+        (Phase::Running, "reply"),
+        (Phase::Running, "tick"),
+        (Phase::Running, "committed"),
+        (Phase::Running, "refused"),
+        (Phase::Running, "fenced"),
+        (Phase::Running, "side_batch"),
+        (Phase::Running, "side_failed"),
+        (Phase::Running, "release"),
+        (Phase::Releasing, "reply"),
+        (Phase::Releasing, "committed"),
+        (Phase::Releasing, "fenced"),
+        (Phase::Releasing, "loaded"),
+        (Phase::Releasing, "refused"),
+        (Phase::Releasing, "batch"),
+        (Phase::Releasing, "tick"),
+        (Phase::Ended, "reply"),
+        (Phase::Ended, "tick"),
     ];
     for pair in possible {
         assert!(reached.contains(&pair), "{pair:?} was never reached: {reached:?}");

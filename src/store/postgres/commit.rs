@@ -7,7 +7,7 @@
 //! Why READ COMMITTED is enough: whoever waits for the row's lock sees the row as its holder left it.
 
 use super::super::handle::Merge;
-use super::super::{Checkpoint, Claimed, Error, Lag, Lagging, LagReasons, Owner, Readers, Snapshot, headers};
+use super::super::{Checkpoint, Claimed, Error, Lag, LagReasons, Lagging, Owner, Readers, Snapshot, headers};
 use super::connect::Session;
 use super::fault::Fault;
 use super::instant::Instant;
@@ -69,7 +69,13 @@ pub(super) async fn claim(session: &mut Session, partition: PartitionId, owner: 
     })
 }
 
-pub(super) async fn begin(session: &mut Session, partition: PartitionId, epoch: Epoch, owner: String, position: Position) -> Result<(), Fault> {
+pub(super) async fn begin(
+    session: &mut Session,
+    partition: PartitionId,
+    epoch: Epoch,
+    owner: String,
+    position: Position,
+) -> Result<(), Fault> {
     let write = session
         .prepare(
             "UPDATE huntline.partitions SET position = $5, updated_at = now()
@@ -87,7 +93,8 @@ pub(super) async fn begin(session: &mut Session, partition: PartitionId, epoch: 
 }
 
 /// The row as its last holder left it; waits for whoever holds it.
-const FENCE: &str = "SELECT epoch, owner, checkpoint, position FROM huntline.partitions WHERE topic = $1 AND partition = $2 FOR UPDATE";
+const FENCE: &str =
+    "SELECT epoch, owner, checkpoint, position FROM huntline.partitions WHERE topic = $1 AND partition = $2 FOR UPDATE";
 
 fn fenced(partition: PartitionId, row: Option<&tokio_postgres::Row>) -> Error {
     let found = match row {
@@ -224,11 +231,14 @@ impl<'c> Commit<'c> {
         let Checkpoint { partition, number, at, .. } = self.checkpoint;
         let born = number + 1;
         let rows = &self.rows[chunk];
-        let readers = |of: fn(&Readers) -> Option<i64>| -> Vec<Option<i64>> { rows.iter().map(|row| row.readers.as_ref().and_then(of)).collect() };
+        let readers = |of: fn(&Readers) -> Option<i64>| -> Vec<Option<i64>> {
+            rows.iter().map(|row| row.readers.as_ref().and_then(of)).collect()
+        };
         let instants = |of: fn(&Readers) -> Option<Micros>| -> Vec<Option<Instant>> {
             rows.iter().map(|row| row.readers.as_ref().and_then(of).map(Instant)).collect()
         };
-        let lag = |of: fn(&Lag) -> Option<i64>| -> Vec<Option<i64>> { rows.iter().map(|row| row.lag.as_ref().and_then(of)).collect() };
+        let lag =
+            |of: fn(&Lag) -> Option<i64>| -> Vec<Option<i64>> { rows.iter().map(|row| row.lag.as_ref().and_then(of)).collect() };
         let hunts: Vec<&str> = rows.iter().map(|row| row.hunt.as_str()).collect();
         let states: Vec<Option<&[u8]>> = rows.iter().map(|row| row.state.as_deref()).collect();
         let views: Vec<Option<&str>> = rows.iter().map(|row| row.readers.as_ref().map(|readers| readers.view.as_str())).collect();
@@ -294,7 +304,8 @@ impl<'c> Commit<'c> {
                  ON CONFLICT (hunt_id) DO NOTHING",
             )
             .await?;
-        let lock = session.prepare("SELECT 1 FROM huntline.shared_hunts WHERE hunt_id = ANY($1) ORDER BY hunt_id FOR UPDATE").await?;
+        let lock =
+            session.prepare("SELECT 1 FROM huntline.shared_hunts WHERE hunt_id = ANY($1) ORDER BY hunt_id FOR UPDATE").await?;
         let read = session
             .prepare(
                 "SELECT hunt_id, topic, partition, state FROM huntline.partials WHERE hunt_id = ANY($1) AND state IS NOT NULL

@@ -241,9 +241,9 @@ impl ServerCertVerifier for AnyName {
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.0.verify_server_cert(end, between, name, ocsp, now) {
             // The name is looked at last: the chain has passed.
-            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
-                Ok(ServerCertVerified::assertion())
-            }
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }
@@ -324,7 +324,10 @@ mod tests {
     #[test]
     fn tls_parameters_are_read_as_libpq_reads_them() {
         let (bare, mode, root) = take_tls("postgres://u@h/d?sslmode=verify-full&connect_timeout=3&sslrootcert=%2Fa%20b").unwrap();
-        assert_eq!((bare.as_str(), mode, root.as_deref()), ("postgres://u@h/d?connect_timeout=3", Mode::VerifyFull, Some("/a b")));
+        assert_eq!(
+            (bare.as_str(), mode, root.as_deref()),
+            ("postgres://u@h/d?connect_timeout=3", Mode::VerifyFull, Some("/a b"))
+        );
         assert_eq!(take_tls("postgres://h/d").unwrap().1, Mode::Prefer);
         assert_eq!(take_tls("postgres://h/d?sslmode=require&sslrootcert=x").unwrap().1, Mode::VerifyCa);
         assert!(take_tls("postgres://h/d?sslmode=on").is_err());

@@ -64,11 +64,15 @@ impl Fault {
         };
         let todo = match state.code() {
             "25006" => "the database is read-only: point [store] url at the primary, or end default_transaction_read_only",
-            "28P01" | "28000" => "the server turns this user or password away: see [store] url and password_file, and pg_hba.conf",
+            "28P01" | "28000" => {
+                "the server turns this user or password away: see [store] url and password_file, and pg_hba.conf"
+            }
             "3D000" => "create the database (createdb), or name another in [store] url",
             "42501" => "the role lacks a right: see \"Rights in Postgres\" in docs/operations.md",
             "XX001" | "XX002" => "the database is damaged: restore it",
-            code if code.starts_with("42") || code.starts_with("3F") => "the schema is not as huntline made it: run `huntline migrate`",
+            code if code.starts_with("42") || code.starts_with("3F") => {
+                "the schema is not as huntline made it: run `huntline migrate`"
+            }
             code if ["28", "0A", "22", "23", "54"].iter().any(|class| code.starts_with(class)) => "this needs an operator",
             _ => return Error::Passing(format!("{place}: {words}")),
         };

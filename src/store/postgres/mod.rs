@@ -174,8 +174,10 @@ impl Postgres {
     }
 
     pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
-        self.call(Use::Write, self.shared.limits.call, "claim a partition", |session| Box::pin(commit::claim(session, partition, owner)))
-            .await
+        self.call(Use::Write, self.shared.limits.call, "claim a partition", |session| {
+            Box::pin(commit::claim(session, partition, owner))
+        })
+        .await
     }
 
     pub(super) async fn begin(&self, partition: PartitionId, epoch: Epoch, owner: String, position: Position) -> Result<()> {
@@ -193,11 +195,15 @@ impl Postgres {
     }
 
     pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
-        self.call(Use::Read, self.shared.limits.call, "load hunts", |session| Box::pin(read::load(session, partition, hunts))).await
+        self.call(Use::Read, self.shared.limits.call, "load hunts", |session| Box::pin(read::load(session, partition, hunts)))
+            .await
     }
 
     pub(super) async fn hunts(&self, after: Option<String>, limit: u32, status: Option<Status>) -> Result<Vec<HuntLine>> {
-        self.call(Use::Read, self.shared.limits.call, "list hunts", move |session| Box::pin(read::hunts(session, after, limit, status))).await
+        self.call(Use::Read, self.shared.limits.call, "list hunts", move |session| {
+            Box::pin(read::hunts(session, after, limit, status))
+        })
+        .await
     }
 
     pub(super) async fn hunt(&self, hunt: String) -> Result<Option<StoredHunt>> {
@@ -209,7 +215,10 @@ impl Postgres {
     }
 
     pub(super) async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetter>> {
-        self.call(Use::Read, self.shared.limits.call, "list dead letters", |session| Box::pin(read::dead_letters(session, filter))).await
+        self.call(Use::Read, self.shared.limits.call, "list dead letters", |session| {
+            Box::pin(read::dead_letters(session, filter))
+        })
+        .await
     }
 
     pub(super) async fn dead_letter(&self, partition: PartitionId, offset: Offset) -> Result<Option<DeadLetter>> {
@@ -224,12 +233,16 @@ impl Postgres {
     }
 
     async fn read_version(&self) -> Result<SchemaVersion> {
-        self.call(Use::Read, self.shared.limits.call, "read the schema's version", |session| Box::pin(schema::version(session))).await
+        self.call(Use::Read, self.shared.limits.call, "read the schema's version", |session| Box::pin(schema::version(session)))
+            .await
     }
 
     async fn run_migrations(&self) -> Result<SchemaVersion> {
         let place = self.shared.way.place.clone();
-        self.call(Use::Write, self.shared.limits.migration, "migrate the schema", |session| Box::pin(schema::migrate(session, place))).await
+        self.call(Use::Write, self.shared.limits.migration, "migrate the schema", |session| {
+            Box::pin(schema::migrate(session, place))
+        })
+        .await
     }
 }
 

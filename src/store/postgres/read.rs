@@ -3,8 +3,8 @@
 //! Invariant: each call is one statement, so what it gives is one moment of the store.
 
 use super::super::{
-    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot, Status,
-    StoredHunt, headers,
+    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot,
+    Status, StoredHunt, headers,
 };
 use super::connect::Session;
 use super::fault::Fault;
@@ -66,8 +66,14 @@ pub(super) async fn load(session: &mut Session, partition: PartitionId, hunts: V
 }
 
 /// Groups the partials themselves: their primary key gives them in order, so that a page costs a page.
-pub(super) async fn hunts(session: &mut Session, after: Option<String>, limit: u32, status: Option<Status>) -> Result<Vec<HuntLine>, Fault> {
-    const COLUMNS: &str = "sum(events)::bigint, max(CASE WHEN NOT lagging THEN 0 WHEN reasons & 15 <> 0 THEN 2 ELSE 1 END), max(last_event_at)";
+pub(super) async fn hunts(
+    session: &mut Session,
+    after: Option<String>,
+    limit: u32,
+    status: Option<Status>,
+) -> Result<Vec<HuntLine>, Fault> {
+    const COLUMNS: &str =
+        "sum(events)::bigint, max(CASE WHEN NOT lagging THEN 0 WHEN reasons & 15 <> 0 THEN 2 ELSE 1 END), max(last_event_at)";
     const SHOWN: &str = "(sum(events) > 0 OR sum(held) > 0 OR bool_or(lagging AND reasons & 15 <> 0))";
     // The few that lag have an index of their own.
     let few = match status {
@@ -169,7 +175,8 @@ pub(super) async fn partitions(session: &mut Session) -> Result<Vec<PartitionLin
         .collect())
 }
 
-const LETTER: &str = r#"topic, partition, "offset", hunt_id, reason, detail, key, value, headers::text, record_at, failed_at, state, applied_at"#;
+const LETTER: &str =
+    r#"topic, partition, "offset", hunt_id, reason, detail, key, value, headers::text, record_at, failed_at, state, applied_at"#;
 
 pub(super) async fn dead_letters(session: &mut Session, filter: LetterFilter) -> Result<Vec<DeadLetter>, Fault> {
     let mut sql = format!("SELECT {LETTER} FROM huntline.dead_letters WHERE true");
@@ -192,7 +199,11 @@ pub(super) async fn dead_letters(session: &mut Session, filter: LetterFilter) ->
     rows.iter().map(letter).collect()
 }
 
-pub(super) async fn dead_letter(session: &mut Session, partition: PartitionId, offset: Offset) -> Result<Option<DeadLetter>, Fault> {
+pub(super) async fn dead_letter(
+    session: &mut Session,
+    partition: PartitionId,
+    offset: Offset,
+) -> Result<Option<DeadLetter>, Fault> {
     let sql = format!(r#"SELECT {LETTER} FROM huntline.dead_letters WHERE topic = $1 AND partition = $2 AND "offset" = $3"#);
     let row = session.client.query_opt(&sql, &[&&*partition.topic, &partition.partition, &offset.0]).await?;
     row.as_ref().map(letter).transpose()
@@ -204,7 +215,10 @@ fn letter(row: &Row) -> Result<DeadLetter, Fault> {
         partition: PartitionId::new(row.get(0), row.get(1)),
         offset: Offset(row.get(2)),
         hunt_id: row.get(3),
-        reason: Reason::ALL.into_iter().find(|known| known.as_str() == reason).ok_or_else(|| strange("a dead letter's reason", reason))?,
+        reason: Reason::ALL
+            .into_iter()
+            .find(|known| known.as_str() == reason)
+            .ok_or_else(|| strange("a dead letter's reason", reason))?,
         detail: row.get(5),
         key: row.get(6),
         value: row.get(7),

@@ -2,8 +2,8 @@
 //!
 //! Invariant: however many instances start at once, one migrates at a time, all of it in one transaction.
 
-use super::super::handle::{Binding, Bound, SchemaVersion};
 use super::super::Error;
+use super::super::handle::{Binding, Bound, SchemaVersion};
 use super::connect::Session;
 use super::fault::Fault;
 use std::time::Duration;
@@ -30,7 +30,10 @@ pub(super) async fn migrate(session: &mut Session, place: String) -> Result<Sche
     let found = version(session).await?;
     let encoding: String = session.client.query_one("SHOW server_encoding", &[]).await?.get(0);
     if encoding != "UTF8" {
-        return Err(Error::Fatal(format!("{place}: its encoding is {encoding}, huntline needs UTF8: create the database with it")).into());
+        return Err(Error::Fatal(format!(
+            "{place}: its encoding is {encoding}, huntline needs UTF8: create the database with it"
+        ))
+        .into());
     }
     if found.is_current() {
         writable(session).await?;
@@ -40,7 +43,10 @@ pub(super) async fn migrate(session: &mut Session, place: String) -> Result<Sche
         found.check(&place)?;
     }
     let patience = PATIENCE.as_millis();
-    session.client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {patience}")).await?;
+    session
+        .client
+        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {patience}"))
+        .await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     // IF NOT EXISTS would ask for the right to create schemas even where one stands.
     if session.client.query("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'huntline'", &[]).await?.is_empty() {

@@ -4,7 +4,7 @@
 //! nothing, once: a checkpoint whose caller stopped waiting is found done when it is sent again.
 
 use super::super::handle::Merge;
-use super::super::{Checkpoint, Claimed, Error, Lagging, LagReasons, Owner, Readers, Snapshot, headers};
+use super::super::{Checkpoint, Claimed, Error, LagReasons, Lagging, Owner, Readers, Snapshot, headers};
 use super::{Fault, written};
 use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
@@ -57,7 +57,13 @@ pub(super) fn claim(connection: &mut Connection, partition: &PartitionId, owner:
     Ok(claimed)
 }
 
-pub(super) fn begin(connection: &mut Connection, partition: PartitionId, epoch: Epoch, owner: &str, position: Position) -> Result<()> {
+pub(super) fn begin(
+    connection: &mut Connection,
+    partition: PartitionId,
+    epoch: Epoch,
+    owner: &str,
+    position: Position,
+) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let count = transaction.execute(
         "UPDATE partitions SET position = ?5, updated_at = ?6
@@ -199,7 +205,9 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
 
 fn merge_shared(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot, merge: &Merge) -> Result<()> {
     let states: Vec<(PartitionId, Vec<u8>)> = transaction
-        .prepare_cached("SELECT topic, partition, state FROM partials WHERE hunt_id = ? AND state IS NOT NULL ORDER BY topic, partition")?
+        .prepare_cached(
+            "SELECT topic, partition, state FROM partials WHERE hunt_id = ? AND state IS NOT NULL ORDER BY topic, partition",
+        )?
         .query_map([&row.hunt], |row| Ok((PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?), row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let merged = match states.is_empty() {

@@ -83,7 +83,12 @@ impl Sqlite {
 
     fn start(path: &Path, writer: Connection, lock: Option<Arc<File>>) -> Result<Self> {
         let reader = connect(path, false)?;
-        Ok(Self { writer: thread("store-write", writer)?, reader: thread("store-read", reader)?, place: place(path).into(), _lock: lock })
+        Ok(Self {
+            writer: thread("store-write", writer)?,
+            reader: thread("store-read", reader)?,
+            place: place(path).into(),
+            _lock: lock,
+        })
     }
 
     async fn call<T: Send + 'static>(
@@ -124,7 +129,8 @@ impl Sqlite {
     }
 
     pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
-        self.call(&self.writer, "commit a checkpoint", move |connection| commit::checkpoint(connection, &checkpoint, &merge)).await
+        self.call(&self.writer, "commit a checkpoint", move |connection| commit::checkpoint(connection, &checkpoint, &merge))
+            .await
     }
 
     pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
@@ -267,7 +273,9 @@ fn fault(place: &str, error: &rusqlite::Error) -> Error {
             | ErrorCode::OperationInterrupted
             | ErrorCode::FileLockingProtocolFailed,
         ) => Error::Passing(sentence),
-        Some(ErrorCode::ReadOnly) => Error::Fatal(format!("{sentence}: give this user the right to write the file and its directory")),
+        Some(ErrorCode::ReadOnly) => {
+            Error::Fatal(format!("{sentence}: give this user the right to write the file and its directory"))
+        }
         _ => Error::Fatal(sentence),
     }
 }

@@ -3,8 +3,8 @@
 //! Invariant: what a call gives is one moment of the store (one statement, or one read transaction).
 
 use super::super::{
-    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot, Status,
-    StoredHunt, headers,
+    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot,
+    Status, StoredHunt, headers,
 };
 use super::{Fault, read_time};
 use crate::outcome::{Counts, Reason};
@@ -58,7 +58,12 @@ pub(super) fn load(connection: &mut Connection, partition: &PartitionId, hunts: 
     Ok(found)
 }
 
-pub(super) fn hunts(connection: &mut Connection, after: Option<&str>, limit: u32, status: Option<Status>) -> Result<Vec<HuntLine>> {
+pub(super) fn hunts(
+    connection: &mut Connection,
+    after: Option<&str>,
+    limit: u32,
+    status: Option<Status>,
+) -> Result<Vec<HuntLine>> {
     const RANK: &str = "max(CASE WHEN NOT lagging THEN 0 WHEN reasons & 15 <> 0 THEN 2 ELSE 1 END)";
     // The few that lag have an index of their own.
     let few = match status {
@@ -163,7 +168,8 @@ pub(super) fn partitions(connection: &mut Connection) -> Result<Vec<PartitionLin
     Ok(lines)
 }
 
-const LETTER: &str = r#"topic, partition, "offset", hunt_id, reason, detail, key, value, headers, record_at, failed_at, state, applied_at"#;
+const LETTER: &str =
+    r#"topic, partition, "offset", hunt_id, reason, detail, key, value, headers, record_at, failed_at, state, applied_at"#;
 
 pub(super) fn dead_letters(connection: &mut Connection, filter: &LetterFilter) -> Result<Vec<DeadLetter>> {
     let mut sql = format!("SELECT {LETTER} FROM dead_letters WHERE 1");
@@ -203,7 +209,10 @@ fn letter(row: &Row<'_>) -> Result<DeadLetter> {
         partition: PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?),
         offset: Offset(row.get(2)?),
         hunt_id: row.get(3)?,
-        reason: Reason::ALL.into_iter().find(|known| known.as_str() == reason).ok_or_else(|| strange("a dead letter's reason", &reason))?,
+        reason: Reason::ALL
+            .into_iter()
+            .find(|known| known.as_str() == reason)
+            .ok_or_else(|| strange("a dead letter's reason", &reason))?,
         detail: row.get(5)?,
         key: row.get(6)?,
         value: row.get(7)?,

@@ -1,7 +1,7 @@
 //! The **schema**: its migrations, each applied once and in order, and what the store is bound to.
 
-use super::super::handle::{Binding, Bound, SchemaVersion};
 use super::super::Result;
+use super::super::handle::{Binding, Bound, SchemaVersion};
 use super::{Fault, fault};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -43,7 +43,14 @@ pub(super) fn bind(connection: &mut Connection, binding: &Binding) -> std::resul
             let identity = &binding.identity;
             transaction.execute(
                 r#"INSERT INTO identity (cluster, "group", definitions, idle, lateness, empty_view) VALUES (?, ?, ?, ?, ?, ?)"#,
-                params![identity.cluster, identity.group, identity.definitions, binding.idle, binding.lateness, binding.empty_view],
+                params![
+                    identity.cluster,
+                    identity.group,
+                    identity.definitions,
+                    binding.idle,
+                    binding.lateness,
+                    binding.empty_view
+                ],
             )?;
             identity.topics.clone()
         }
