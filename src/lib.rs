@@ -20,6 +20,8 @@ pub mod hunt;
 pub mod partial;
 pub mod partition;
 pub mod watermark;
+// Plan.
+pub mod config;
 // Ports.
 pub mod source;
 pub mod store;

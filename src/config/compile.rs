@@ -235,19 +235,15 @@ impl Compiler<'_> {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
             return Http { listen, advertise: format!("http://{listen}"), insecure, read_tokens, admin_tokens };
         };
-        let guarded = !read_tokens.is_empty() && !admin_tokens.is_empty();
+        // With tokens of either kind, a request without one may do nothing.
+        let guarded = !read_tokens.is_empty() || !admin_tokens.is_empty();
         // A mistake in the tokens themselves has been reported already.
         let auth_refused = self.problems.iter().any(|p| p.key.starts_with("http.auth."));
         if !listen.ip().is_loopback() && !guarded && !insecure && !auth_refused {
-            let lacking = match (read_tokens.is_empty(), admin_tokens.is_empty()) {
-                (true, true) => "read_tokens_file and admin_tokens_file",
-                (true, false) => "read_tokens_file",
-                _ => "admin_tokens_file",
-            };
             self.refuse(
                 &path.key("listen"),
                 format!("{}, which others can reach", quote(text)),
-                format!("{lacking} in [http.auth], insecure = true, or a loopback address"),
+                "tokens in [http.auth], insecure = true, or a loopback address",
             );
         }
         let written =

@@ -399,3 +399,150 @@ fn list_found(names: &[String]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| quote(name)).collect();
     format!("[{}]", quoted.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{problems, settings};
+
+    fn aggregate(keys: &str) -> Aggregate {
+        settings(&format!("[aggregates.a]\n{keys}")).definitions.aggregates.remove(0)
+    }
+
+    /// The first line of each problem, without file and line.
+    fn wrong(keys: &str) -> Vec<String> {
+        let lines = problems(&format!("[aggregates.a]\n{keys}")).into_iter();
+        lines.map(|p| p.lines().next().and_then(|line| line.splitn(4, ':').nth(3)).unwrap_or_default().trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn kinds_have_their_defaults() {
+        let pointer = |text: &str| Pointer(text.split('/').skip(1).map(str::to_owned).collect());
+        let windowed = "window = { tumbling = \"1m\" }";
+        for (keys, kind) in [
+            ("kind = \"distinct\"\nof = \"/p\"", Kind::Distinct { of: pointer("/p"), exact_up_to: 1024 }),
+            (&format!("kind = \"distinct\"\nof = \"/p\"\n{windowed}"), Kind::Distinct { of: pointer("/p"), exact_up_to: 256 }),
+            (
+                "kind = \"top\"\nby = \"/p\"\nsum = \"/q\"\nlimit = 3",
+                Kind::Top { by: pointer("/p"), sum: Some(pointer("/q")), limit: 3, exact_up_to: 10_000 },
+            ),
+            (
+                &format!("kind = \"top\"\nby = \"/p\"\n{windowed}"),
+                Kind::Top { by: pointer("/p"), sum: None, limit: 10, exact_up_to: 1_000 },
+            ),
+            ("kind = \"quantiles\"\nof = \"/p\"", Kind::Quantiles { of: pointer("/p"), at: vec![0.5, 0.95, 0.99] }),
+            (
+                "kind = \"funnel\"\nby = \"/p\"\nstages = [\"x\", \"y\"]",
+                Kind::Funnel { by: pointer("/p"), stages: vec!["x".into(), "y".into()], exact_up_to: 10_000 },
+            ),
+        ] {
+            assert_eq!(aggregate(keys).kind, kind, "{keys}");
+        }
+    }
+
+    #[test]
+    fn windows_are_read_in_their_three_shapes() {
+        const MINUTE: i64 = 60_000_000;
+        for (text, shape, keep) in [
+            ("{ tumbling = \"1m\" }", Shape::Tumbling { length: MINUTE }, 60),
+            ("{ hopping = \"10m\", every = \"1m\", keep = 5 }", Shape::Hopping { length: 10 * MINUTE, every: MINUTE }, 5),
+            ("{ session = \"30m\" }", Shape::Session { gap: 30 * MINUTE }, 60),
+        ] {
+            assert_eq!(aggregate(&format!("kind = \"count\"\nwindow = {text}")).window, Some(Window { shape, keep }), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_windows_are_named() {
+        for (text, message) in [
+            ("{ keep = 5 }", "aggregates.a.window: found a window without a length, expected tumbling, hopping (with every) or session"),
+            (
+                "{ tumbling = \"1m\", session = \"1m\" }",
+                "aggregates.a.window: found tumbling and session, expected one of tumbling, hopping and session",
+            ),
+            (
+                "{ hopping = \"10m\" }",
+                "aggregates.a.window.every: found nothing, expected the step of the hopping windows, such as \"1m\"",
+            ),
+            (
+                "{ hopping = \"1m\", every = \"2m\" }",
+                "aggregates.a.window.every: found \"2m\", expected at most the length of the hopping windows",
+            ),
+            (
+                "{ hopping = \"1d\", every = \"1s\" }",
+                "aggregates.a.window.every: found \"1s\", expected at least 1/1440 of the hopping windows",
+            ),
+            (
+                "{ tumbling = \"1m\", every = \"1s\" }",
+                "aggregates.a.window.every: found a key that only hopping windows take, expected hopping beside it, or no every",
+            ),
+            (
+                "{ tumbling = \"1m\", keep = 0 }",
+                "aggregates.a.window.keep: found 0, expected an integer between 1 and 100000",
+            ),
+            ("{ tumbling = \"0s\" }", "aggregates.a.window.tumbling: found \"0s\", expected at least 1ms"),
+            (
+                "{ tumbling = 60 }",
+                "aggregates.a.window.tumbling: found 60, expected a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)",
+            ),
+        ] {
+            assert_eq!(wrong(&format!("kind = \"count\"\nwindow = {text}")), [message]);
+        }
+    }
+
+    #[test]
+    fn mistakes_in_kinds_are_named() {
+        for (keys, message) in [
+            (
+                "kind = \"top\"",
+                "aggregates.a.by: found nothing, expected the member that kind \"top\" reads, such as \"/data/points\"",
+            ),
+            ("kind = \"top\"\nby = \"/p\"\nlimit = 0", "aggregates.a.limit: found 0, expected an integer between 1 and 10000"),
+            (
+                "kind = \"top\"\nby = \"/p\"\nlimit = 20\nexact_up_to = 5",
+                "aggregates.a.limit: found 20, expected at most exact_up_to (5)",
+            ),
+            (
+                "kind = \"quantiles\"\nof = \"/p\"\nat = [0.5, 0]",
+                "aggregates.a.at[1]: found 0.0, expected a quantile above 0 and at most 1",
+            ),
+            ("kind = \"quantiles\"\nof = \"/p\"\nat = []", "aggregates.a.at: found an empty list, expected at least one quantile such as 0.99"),
+            (
+                "kind = \"funnel\"\nby = \"/p\"",
+                "aggregates.a.stages: found nothing, expected the types of the funnel's stages, in order",
+            ),
+            (
+                "kind = \"funnel\"\nby = \"/p\"\nstages = [\"a\", \"a\"]",
+                "aggregates.a.stages[1]: found \"a\" twice, expected each stage once",
+            ),
+            (
+                "kind = \"funnel\"\nby = \"/p\"\nstages = [\"a.*\"]",
+                "aggregates.a.stages[0]: found \"a.*\", expected an event type, not a glob",
+            ),
+            (
+                "kind = \"sum\"\nof = \"\"",
+                "aggregates.a.of: found the pointer to the whole event, expected the pointer of a member, such as \"/data/points\"",
+            ),
+        ] {
+            assert_eq!(wrong(keys), [message]);
+        }
+    }
+
+    #[test]
+    fn a_rollup_takes_aggregates_without_sessions() {
+        let rolled = |more: &str| format!("kind = \"count\"\n{more}\n[rollup]\naggregates = [\"a\"]");
+        assert!(wrong(&rolled("window = { tumbling = \"1m\" }")).is_empty());
+        assert_eq!(
+            wrong(&rolled("window = { session = \"1m\" }")),
+            ["rollup.aggregates[0]: found \"a\", whose windows are sessions, expected an aggregate without session windows: sessions cannot be rolled up"]
+        );
+    }
+
+    #[test]
+    fn there_are_at_most_as_many_aggregates_as_bits() {
+        let text = |n: usize| (0..n).map(|i| format!("[aggregates.a{i}]\nkind = \"count\"\n")).collect::<String>();
+        assert!(problems(&text(MAX_AGGREGATES)).is_empty());
+        let found = problems(&text(MAX_AGGREGATES + 1));
+        assert!(found.len() == 1 && found[0].contains("aggregates: found 129 aggregates, expected at most 128"), "{found:?}");
+    }
+}

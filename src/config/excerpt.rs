@@ -10,8 +10,12 @@ pub(super) fn raw_offset(raw: &str, at: usize) -> usize {
         place += raw[place..].starts_with("\r\n").then_some(2).unwrap_or(usize::from(raw[place..].starts_with('\n')));
     }
     let mut value = 0;
-    while value < at && place < raw.len() {
+    while place < raw.len() {
         let rest = &raw[place..];
+        let continues = basic && multi_line && rest.starts_with('\\') && rest[1..].starts_with(char::is_whitespace);
+        if value >= at && !continues {
+            break;
+        }
         let mut chars = rest.chars();
         match (chars.next(), chars.next()) {
             (Some('\\'), Some(escape)) if basic => {

@@ -91,6 +91,11 @@ pub fn load_from(files: &[(String, String)], variables: impl IntoIterator<Item =
     read(files, variables, true)
 }
 
+/// The settings of one text alone, without this process's environment.
+pub fn load_text(text: &str) -> Result<Settings, Problems> {
+    load_from(&[("configuration".into(), text.into())], []).map(|loaded| loaded.settings)
+}
+
 /// `this_version`: refuse what is not built yet.
 fn read(
     files: &[(String, String)],

@@ -113,9 +113,9 @@ pub struct Http {
     pub advertise: String,
     /// Whether the operator wants an address that others reach without tokens.
     pub insecure: bool,
-    /// Empty: reading needs no token.
+    /// Who may read. With tokens of neither kind everyone may do everything, which only loopback or `insecure` allows.
     pub read_tokens: Vec<Secret>,
-    /// Empty: on a loopback address, or `insecure`, admin acts need no token.
+    /// Who may read and act.
     pub admin_tokens: Vec<Secret>,
 }
 
