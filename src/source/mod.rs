@@ -6,6 +6,8 @@
 //! of a partition carry that assignment's epoch, follow one another without hole or overlap
 //! (each starts where the one before said `next`), and no batch carries another epoch.
 
+pub mod kafka;
+
 use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};
 

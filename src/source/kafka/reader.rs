@@ -1,0 +1,552 @@
+//! The **reader**: the one thread that owns the consumer and never stops serving it.
+//!
+//! Each turn of its loop takes the daemon's commands, serves librdkafka's events, reads every partition
+//! that has room, hands over what is due, and ten times a second looks after partitions that do not
+//! go as they should ([`Reader::tick`]). Claims happen elsewhere: an assignment is acknowledged empty, and a
+//! partition is added when the daemon says where it starts.
+//!
+//! Invariant: a partition is read from exactly the position its outbox has come to. Whatever puts that in doubt
+//! (an error among its records, a record through `poll`, a stall) ends in [`Reader::restart`] at that position.
+
+use super::admin::{Answer, Queries, Which};
+use super::client::{self, Native};
+use super::partition::Outbox;
+use super::queue::{PartitionQueue, Taken};
+use super::rebalance::Revocation;
+use super::watchdog::{Verdict, Watchdog};
+use super::{OnGap, Settings};
+use crate::position::Position;
+use crate::record::PartitionId;
+use crate::source::{Command, Event, LogIdentity};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+const TICK: Duration = Duration::from_millis(100);
+const ENDS_EVERY: Duration = Duration::from_secs(3);
+const TOPICS_EVERY: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long dropping a consumer may take before it is left behind.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a damaged run of records is fetched again before the partition halts.
+const DAMAGED_TRIES: u32 = 3;
+
+/// Starts the thread. It ends after `Command::Stop` (or when every sender of commands is gone) with `Event::Stopped`, or with `Event::Failed`.
+pub fn start(settings: Settings, identity: LogIdentity, events: UnboundedSender<Event>) -> (Sender<Command>, JoinHandle<()>) {
+    let (sender, commands) = mpsc::channel();
+    let thread = thread::Builder::new()
+        .name("kafka".into())
+        .spawn(move || match Reader::new(settings, identity, events.clone(), commands) {
+            Ok(reader) => reader.run(),
+            Err(why) => drop(events.send(Event::Failed(why))),
+        })
+        .expect("the system can start a thread");
+    (sender, thread)
+}
+
+/// One partition being read.
+pub(super) struct Reading {
+    pub outbox: Outbox,
+    queue: PartitionQueue,
+    /// Something has come out of the queue since it was last assigned.
+    seen: bool,
+    state: State,
+    dog: Watchdog,
+    /// It had no room at some time since the watchdog last looked.
+    held_back: bool,
+    damaged: u32,
+}
+
+enum State {
+    Reading,
+    /// To be read again from its position, at this time.
+    Again(Instant),
+    /// Its position is out of range; the brokers were asked for the range at this time.
+    OutOfRange {
+        asked: Instant,
+        low: Option<i64>,
+        high: Option<i64>,
+    },
+}
+
+pub(super) struct Reader {
+    pub settings: Settings,
+    identity: LogIdentity,
+    pub events: UnboundedSender<Event>,
+    pub commands: Receiver<Command>,
+    pub consumer: Arc<Native>,
+    queries: Queries,
+    wakes: Arc<Thread>,
+    /// What the group gives us, claimed or not.
+    pub given: BTreeSet<PartitionId>,
+    /// What is claimed and assigned; always given, too.
+    pub readings: BTreeMap<PartitionId, Reading>,
+    pub revocations: Vec<Revocation>,
+    pub ever_assigned: bool,
+    /// Consumers that were replaced because a partition was stuck, since one last moved.
+    renewed: u32,
+    troubles: HashMap<String, Instant>,
+    ticked: Instant,
+    ends_asked: Instant,
+    topics_asked: Instant,
+}
+
+impl Reader {
+    fn new(
+        settings: Settings,
+        identity: LogIdentity,
+        events: UnboundedSender<Event>,
+        commands: Receiver<Command>,
+    ) -> Result<Self, String> {
+        let wakes = Arc::new(thread::current());
+        let consumer = connect(&settings, &identity, &wakes)?;
+        let now = Instant::now();
+        let mut reader = Self {
+            queries: Queries::new(consumer.clone()),
+            consumer,
+            settings,
+            identity,
+            events,
+            commands,
+            wakes,
+            given: BTreeSet::new(),
+            readings: BTreeMap::new(),
+            revocations: Vec::new(),
+            ever_assigned: false,
+            renewed: 0,
+            troubles: HashMap::new(),
+            ticked: now,
+            ends_asked: now,
+            topics_asked: now,
+        };
+        reader.join()?;
+        Ok(reader)
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.turn() {
+                Ok(Turn::Busy) => {}
+                Ok(Turn::Quiet { wait }) => thread::park_timeout(wait),
+                Ok(Turn::Stop) => break self.stop(None),
+                Err(why) => break self.stop(Some(why)),
+            }
+        }
+    }
+
+    /// Once around; the error is what the source fails with.
+    fn turn(&mut self) -> Result<Turn, String> {
+        if self.serve_commands()? {
+            return Ok(Turn::Stop);
+        }
+        self.serve_events()?;
+        let now = Instant::now();
+        self.finish_revocations(now);
+        let tick = now.duration_since(self.ticked) >= TICK;
+        let busy = self.read(now, tick);
+        if tick {
+            self.ticked = now;
+            self.tick(now)?;
+        }
+        if busy {
+            return Ok(Turn::Busy);
+        }
+        // Nothing tells when bytes in flight are given back or a command comes, so both are looked for.
+        let waits = !self.revocations.is_empty() || self.readings.values().any(|r| r.outbox.waits());
+        Ok(Turn::Quiet { wait: Duration::from_millis(if waits { 1 } else { 10 }) })
+    }
+
+    pub fn send(&self, event: Event) {
+        // Nobody listening means that the daemon is gone; its commands' end stops the loop.
+        let _ = self.events.send(event);
+    }
+
+    /// Says a trouble, at most once a second and cause.
+    pub fn trouble(&mut self, cause: &str, sentence: impl FnOnce() -> String) {
+        let now = Instant::now();
+        let due = self.troubles.get(cause).is_none_or(|last| now.duration_since(*last) >= Duration::from_secs(1));
+        if due {
+            self.troubles.insert(cause.to_owned(), now);
+            self.send(Event::Trouble(sentence()));
+        }
+    }
+
+    fn serve_events(&mut self) -> Result<(), String> {
+        for _ in 0..4 {
+            let stray = match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(record)) => Some(PartitionId::new(record.topic(), record.partition())),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(self.fatal(code)),
+                _ => None,
+            };
+            // Its place among the queue's records is unknown: read again from where we are.
+            if let Some(id) = stray
+                && self.readings.contains_key(&id)
+            {
+                self.restart(&id)?;
+            }
+        }
+        for notice in self.consumer.context().take() {
+            self.heed(notice)?;
+        }
+        Ok(())
+    }
+
+    fn fatal(&self, code: Code) -> String {
+        let why = self.consumer.client().fatal_error().map(|(_, why)| why).unwrap_or_else(|| code.to_string());
+        if why.contains("group.instance.id") || code == Code::FencedInstanceId {
+            let instance = &self.settings.instance;
+            return format!(
+                "another process took over kafka.instance {instance:?}; every instance needs a name of its own ({why})"
+            );
+        }
+        format!("the Kafka client cannot go on: {why}")
+    }
+
+    /// Takes a chunk from every partition that has room, and hands over what is due. Whether there was anything to do.
+    fn read(&mut self, now: Instant, tick: bool) -> bool {
+        let mut busy = false;
+        let mut broken = Vec::new();
+        for (id, reading) in &mut self.readings {
+            let room = reading.outbox.room();
+            if room == 0 {
+                reading.held_back = true;
+            } else if matches!(reading.state, State::Reading) {
+                let Reading { outbox, queue, .. } = reading;
+                let mut error = None;
+                let count = queue.read(room, Duration::ZERO, |taken| match taken {
+                    Taken::Record(message) => outbox.push(&message),
+                    Taken::Error(code, text) => error = Some((code, text)),
+                });
+                // A marker alone wakes the thread but counts for nothing; the next tick sees it.
+                if (count > 0 || tick)
+                    && error.is_none()
+                    && let Some(position) = queue.position()
+                {
+                    outbox.advance(position);
+                }
+                reading.seen |= count > 0;
+                busy |= count > 0;
+                if let Some((code, text)) = error {
+                    broken.push((id.clone(), code, text));
+                }
+            }
+            while let Some(batch) = reading.outbox.take(now) {
+                busy = true;
+                reading.damaged = 0;
+                let _ = self.events.send(Event::Batch(batch));
+            }
+        }
+        for (id, code, text) in broken {
+            self.mend(&id, code, &text, now);
+        }
+        busy
+    }
+
+    /// An error came out among a partition's records.
+    fn mend(&mut self, id: &PartitionId, code: Code, text: &str, now: Instant) {
+        let Some(reading) = self.readings.get_mut(id) else { return };
+        match code {
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+                reading.state = State::OutOfRange { asked: now, low: None, high: None };
+                self.ask_range(id);
+            }
+            Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::InvalidMessageSize => {
+                reading.damaged += 1;
+                if reading.damaged <= DAMAGED_TRIES {
+                    reading.state = State::Again(now + Duration::from_secs(1));
+                    let position = reading.outbox.position();
+                    self.trouble(&format!("damaged {id}"), || {
+                        format!("{id}: records from offset {position} on arrived damaged ({text}); fetching them again")
+                    });
+                } else {
+                    let position = reading.outbox.position();
+                    self.halt(id, format!("{id}: records from offset {position} on are damaged on the broker ({text}); expected them to pass their checksum"));
+                }
+            }
+            _ => {
+                reading.state = State::Again(now + Duration::from_secs(1));
+                self.trouble(&format!("{id} {code:?}"), || format!("{id} cannot be read now: {text}"));
+            }
+        }
+    }
+
+    /// Hands over what was read, says why, and stops reading the partition.
+    fn halt(&mut self, id: &PartitionId, why: String) {
+        let Some(mut reading) = self.readings.remove(id) else { return };
+        for batch in reading.outbox.take_all() {
+            self.send(Event::Batch(batch));
+        }
+        let epoch = reading.outbox.epoch();
+        self.remove_from_consumer(std::slice::from_ref(id));
+        self.send(Event::Halted { partition: id.clone(), epoch, why });
+    }
+
+    fn ask_range(&self, id: &PartitionId) {
+        for which in [Which::Low, Which::High] {
+            self.queries.offsets(which, std::slice::from_ref(id), QUERY_TIMEOUT);
+        }
+    }
+
+    /// The brokers said where the log begins and ends: a gap, or a log that is not the one we read.
+    fn judge_range(&mut self, id: &PartitionId, low: i64, high: i64, now: Instant) -> Result<(), String> {
+        let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
+        let (from, to, epoch) = (reading.outbox.position(), Position(low), reading.outbox.epoch());
+        if from > Position(high) {
+            self.halt(
+                id,
+                format!(
+                    "{id}: the position is {from}, but the log ends at {high}; it was truncated, or the topic was re-created. Expected a log that still holds what was read from it"
+                ),
+            );
+        } else if from >= to {
+            // In range after all (a new leader was behind for a moment).
+            reading.state = State::Again(now + Duration::from_secs(1));
+        } else {
+            let batches = reading.outbox.take_all();
+            reading.outbox.skip_to(to);
+            for batch in batches {
+                self.send(Event::Batch(batch));
+            }
+            self.send(Event::Gap { partition: id.clone(), epoch, from, to });
+            match self.settings.on_gap {
+                OnGap::Continue => self.restart(id)?,
+                OnGap::Halt => {
+                    self.readings.remove(id);
+                    self.remove_from_consumer(std::slice::from_ref(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after what does not go by itself.
+    fn tick(&mut self, now: Instant) -> Result<(), String> {
+        let mut again = Vec::new();
+        let mut ranges = Vec::new();
+        for (id, reading) in &mut self.readings {
+            if !reading.seen {
+                reading.queue.forward();
+            }
+            match &mut reading.state {
+                State::Again(at) if *at <= now => again.push(id.clone()),
+                State::OutOfRange { asked, .. } if now.duration_since(*asked) > QUERY_TIMEOUT => {
+                    *asked = now;
+                    ranges.push(id.clone());
+                }
+                _ => {}
+            }
+        }
+        for id in &ranges {
+            self.ask_range(id);
+        }
+        for id in &again {
+            self.restart(id)?;
+        }
+        if now.duration_since(self.ends_asked) >= ENDS_EVERY && !self.readings.is_empty() {
+            self.ends_asked = now;
+            let ids: Vec<PartitionId> = self.readings.keys().cloned().collect();
+            self.queries.offsets(Which::Stable, &ids, QUERY_TIMEOUT);
+        }
+        if now.duration_since(self.topics_asked) >= TOPICS_EVERY {
+            self.topics_asked = now;
+            self.queries.topics(&self.settings.topics, QUERY_TIMEOUT);
+        }
+        while let Some(answer) = self.queries.poll(Duration::ZERO) {
+            self.hear(answer, now)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, answer: Answer, now: Instant) -> Result<(), String> {
+        match answer {
+            Answer::Offsets(Which::Stable, found) => {
+                for (id, offset) in found {
+                    match offset {
+                        Ok(end) => self.watch(&id, Position(end), now)?,
+                        Err(code) => self.trouble(&format!("end {id}"), || format!("Kafka does not say where {id} ends: {code}")),
+                    }
+                }
+            }
+            Answer::Offsets(which, found) => {
+                for (id, offset) in found {
+                    let Some(Reading { state: State::OutOfRange { low, high, .. }, .. }) = self.readings.get_mut(&id) else {
+                        continue;
+                    };
+                    let (Ok(offset), true) = (offset, matches!(which, Which::Low | Which::High)) else { continue };
+                    *if which == Which::Low { &mut *low } else { &mut *high } = Some(offset);
+                    if let (Some(low), Some(high)) = (*low, *high) {
+                        self.judge_range(&id, low, high, now)?;
+                    }
+                }
+            }
+            Answer::Topics(topics) => {
+                for described in topics {
+                    if let Ok((id, partitions)) = described.found {
+                        self.compare_topic(&described.topic, &id, partitions)?;
+                    }
+                }
+            }
+            Answer::Configs(_) => {}
+            Answer::Failed(why) => self.trouble("query", || format!("Kafka does not answer: {why}")),
+        }
+        Ok(())
+    }
+
+    /// Says the partition's end and whether it moves as it should.
+    fn watch(&mut self, id: &PartitionId, stable: Position, now: Instant) -> Result<(), String> {
+        let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
+        self.events.send(Event::End { partition: id.clone(), end: stable }).ok();
+        let high = reading.queue.cached_high().unwrap_or(stable);
+        let position = reading.outbox.position();
+        let could_read = !std::mem::take(&mut reading.held_back) && matches!(reading.state, State::Reading);
+        match reading.dog.judge(now, position, stable, high, could_read, self.renewed) {
+            Verdict::Fine => {}
+            Verdict::Seek => {
+                let action = format!("it stood at {position} while records up to {stable} were there; sought to {position}");
+                self.send(Event::Stalled { partition: id.clone(), action });
+                self.restart(id)?;
+            }
+            Verdict::Renew => {
+                let action = format!("it still stood at {position} below {stable} after a seek; a new consumer is started");
+                self.send(Event::Stalled { partition: id.clone(), action });
+                self.renewed += 1;
+                self.renew()?;
+            }
+            Verdict::GiveUp => {
+                return Err(format!("{id} stands at {position} while records up to {stable} are there; neither a seek nor a new consumer helped"));
+            }
+            Verdict::TransactionHangs(long) => self.trouble(&format!("transaction {id}"), || {
+                format!(
+                    "{id}: the last stable offset has stood at {stable} for {} minutes while the log goes on to {high}: a producer's transaction hangs",
+                    long.as_secs() / 60
+                )
+            }),
+        }
+        Ok(())
+    }
+
+    /// A topic's id must stay; partitions it gained are taken when no group would give them.
+    fn compare_topic(&mut self, topic: &str, id: &str, partitions: i32) -> Result<(), String> {
+        let Some(known) = self.identity.topics.iter_mut().find(|t| t.topic == topic) else { return Ok(()) };
+        if let Some(before) = known.id.as_deref().filter(|before| *before != id) {
+            return Err(format!(
+                "topic {topic:?} was re-created: its id was {before} and is {id} now; what was read belongs to the former one"
+            ));
+        }
+        let new: Vec<PartitionId> = (known.partitions..partitions).map(|p| PartitionId::new(topic, p)).collect();
+        known.partitions = known.partitions.max(partitions);
+        if self.settings.assign_all && !new.is_empty() {
+            self.given.extend(new.iter().cloned());
+            self.send(Event::Assigned(new));
+        }
+        Ok(())
+    }
+
+    /// Becomes a member of the group, or takes everything.
+    fn join(&mut self) -> Result<(), String> {
+        if self.settings.assign_all {
+            let topics = self.identity.topics.iter();
+            let all: Vec<PartitionId> = topics.flat_map(|t| (0..t.partitions).map(|p| PartitionId::new(&t.topic, p))).collect();
+            self.given.extend(all.iter().cloned());
+            self.ever_assigned = true;
+            self.send(Event::Assigned(all));
+            return Ok(());
+        }
+        let topics: Vec<&str> = self.settings.topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics).map_err(|e| format!("subscribe to {}: {e}", topics.join(", ")))
+    }
+
+    /// Begins to read a partition that is claimed.
+    pub fn take_up(&mut self, id: &PartitionId, outbox: Outbox) -> Result<(), String> {
+        let queue = PartitionQueue::new(self.consumer.clone(), id, self.wakes.clone());
+        let position = outbox.position();
+        let dog = Watchdog::new(position, Instant::now());
+        let reading = Reading { outbox, queue, seen: false, state: State::Reading, dog, held_back: false, damaged: 0 };
+        self.readings.insert(id.clone(), reading);
+        self.add_to_consumer(id, position)
+    }
+
+    /// Reads the partition again from where its outbox is.
+    pub fn restart(&mut self, id: &PartitionId) -> Result<(), String> {
+        self.remove_from_consumer(std::slice::from_ref(id));
+        let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
+        reading.queue = PartitionQueue::new(self.consumer.clone(), id, self.wakes.clone());
+        reading.seen = false;
+        reading.state = State::Reading;
+        let position = reading.outbox.position();
+        self.add_to_consumer(id, position)
+    }
+
+    fn add_to_consumer(&mut self, id: &PartitionId, position: Position) -> Result<(), String> {
+        let mut list = TopicPartitionList::new();
+        let added = list
+            .add_partition_offset(&id.topic, id.partition, Offset::Offset(position.0))
+            .and_then(|()| self.consumer.incremental_assign(&list));
+        added.map_err(|e| format!("assign {id} at {position}: {e}"))
+    }
+
+    pub fn remove_from_consumer(&mut self, ids: &[PartitionId]) {
+        let mut list = TopicPartitionList::new();
+        for id in ids {
+            list.add_partition(&id.topic, id.partition);
+        }
+        if let Err(e) = self.consumer.incremental_unassign(&list) {
+            self.trouble("unassign", || format!("give up {} partitions: {e}", ids.len()));
+        }
+    }
+
+    /// Replaces the consumer; everything that was given is lost and will be given anew.
+    fn renew(&mut self) -> Result<(), String> {
+        let consumer = connect(&self.settings, &self.identity, &self.wakes)?;
+        self.readings.clear();
+        self.revocations.clear();
+        let partitions: Vec<PartitionId> = std::mem::take(&mut self.given).into_iter().collect();
+        self.send(Event::Revoked { partitions, lost: true, done: mpsc::sync_channel(1).0 });
+        self.queries = Queries::new(consumer.clone());
+        let old = std::mem::replace(&mut self.consumer, consumer);
+        drop_aside(old, Duration::ZERO);
+        self.join()
+    }
+
+    fn stop(self, failed: Option<String>) {
+        let Self { consumer, queries, readings, revocations, events, .. } = self;
+        drop((queries, readings, revocations));
+        drop_aside(consumer, CLOSE_TIMEOUT);
+        let _ = events.send(failed.map_or(Event::Stopped, Event::Failed));
+    }
+}
+
+enum Turn {
+    Busy,
+    Quiet { wait: Duration },
+    Stop,
+}
+
+fn connect(settings: &Settings, identity: &LogIdentity, wakes: &Arc<Thread>) -> Result<Arc<Native>, String> {
+    let partitions = identity.topics.iter().map(|t| t.partitions.max(0) as usize).sum();
+    let create = || client::create(&client::config(settings, partitions)?);
+    let mut consumer: BaseConsumer<_> = create().map_err(|e| e.to_string())?;
+    let thread = wakes.clone();
+    consumer.set_nonempty_callback(move || thread.unpark());
+    Ok(Arc::new(consumer))
+}
+
+/// Drops a consumer, which leaves its group and may block, on a thread of its own; waits for it at most `patience`.
+fn drop_aside(consumer: Arc<Native>, patience: Duration) {
+    consumer.context().close();
+    let (sender, closed) = mpsc::channel::<()>();
+    let dropping = thread::Builder::new().name("kafka-close".into()).spawn(move || {
+        drop(consumer);
+        drop(sender);
+    });
+    if dropping.is_ok() && !patience.is_zero() {
+        let _ = closed.recv_timeout(patience);
+    }
+}
