@@ -2,7 +2,6 @@
 //!
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
-mod config;
-#[allow(dead_code, reason = "the oracle says more than any one test asks")]
+mod kafka;
 mod oracle;
 mod simulation;

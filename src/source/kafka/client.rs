@@ -33,7 +33,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("auto.offset.reset", "set kafka.start and kafka.on_gap"),
     ("isolation.level", "records of aborted transactions are no records"),
     ("check.crcs", "a damaged record must be noticed"),
-    ("enable.partition.eof", "the position moves past markers at the end of a partition"),
+    ("enable.partition.eof", "it would make rebalances leave records out"),
     ("topic.metadata.refresh.interval.ms", "new partitions must be noticed"),
     ("allow.auto.create.topics", "a missing topic is refused"),
     ("plugin.library.paths", "no foreign code is loaded"),
@@ -88,7 +88,8 @@ pub(super) fn config(settings: &Settings, partitions: usize) -> Result<ClientCon
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("enable.partition.eof", "true")
+        // See `queue`: with it, rebalances would leave records out.
+        .set("enable.partition.eof", "false")
         .set("topic.metadata.refresh.interval.ms", "15000");
     config.set_log_level(RDKafkaLogLevel::Info);
     Ok(config)

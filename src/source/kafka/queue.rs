@@ -10,9 +10,13 @@
 //! would throw the fetched records away each time.
 //!
 //! Invariant: messages of an older assignment never come out (librdkafka drops them by version), and every
-//! message taken is destroyed exactly once. Two traps are handled by callers: a *stop* still under way
-//! clears the forwarding some time after `incremental_unassign` returned, so [`PartitionQueue::forward`]
-//! is repeated until the first message has come; and until then [`PartitionQueue::position`] may be that of the assignment before.
+//! message taken is destroyed exactly once. Two traps come from a *stop* still under way, which ends some time after
+//! `incremental_unassign` returned: it clears the forwarding, so [`PartitionQueue::forward`] is repeated until
+//! the first message has come; and until it ends librdkafka's position is the former assignment's, which [`PartitionQueue::position`] sees through.
+//!
+//! Why `enable.partition.eof` is off: the batch call takes every message for a record, so that an end-of-partition message
+//! moves librdkafka's position one past the end; each rebalance pauses all partitions and resumes them at that
+//! position, and the next record would be left out. The position itself tells where the end is.
 
 use super::client::Native;
 use crate::position::{Offset, Position};
@@ -31,8 +35,6 @@ use std::time::Duration;
 /// What comes out of a queue, in order.
 pub(super) enum Taken<'a> {
     Record(Message<'a>),
-    /// The end of what can be read now: every record below it has come out.
-    End(Position),
     /// What follows may not be next to what came before: the partition must be read again from its position.
     Error(RDKafkaErrorCode, String),
 }
@@ -46,6 +48,8 @@ pub(super) struct PartitionQueue {
     private: *mut rd_kafka_queue_t,
     /// Room for one batch of messages, reused.
     taken: Vec<*mut rd_kafka_message_t>,
+    /// What librdkafka gave as the position when the queue was made; `None`, or once it has changed, it is this assignment's.
+    former: Option<Position>,
     /// Woken from librdkafka's threads; must outlive the callback on `private`.
     _wakes: Arc<Thread>,
 }
@@ -66,7 +70,9 @@ impl PartitionQueue {
             rd_kafka_queue_cb_event_enable(private, Some(wake), Arc::as_ptr(&wakes).cast_mut().cast());
             (own, private)
         };
-        let queue = Self { client, topic, partition: id.partition, own, private, taken: Vec::new(), _wakes: wakes };
+        let mut queue =
+            Self { client, topic, partition: id.partition, own, private, taken: Vec::new(), former: None, _wakes: wakes };
+        queue.former = queue.native_position();
         queue.forward();
         queue
     }
@@ -79,6 +85,7 @@ impl PartitionQueue {
 
     /// Hands at most `limit` messages to `each`, waiting at most `wait` until that many are there. After
     /// an error the rest of them is dropped unseen. Returns how many came out.
+    /// (Markers never do: a read of nothing may still have moved the position.)
     pub fn read(&mut self, limit: usize, wait: Duration, mut each: impl FnMut(Taken<'_>)) -> usize {
         self.taken.reserve(limit);
         // SAFETY: the array has room for `limit` pointers; the messages are ours until destroyed below.
@@ -93,7 +100,10 @@ impl PartitionQueue {
             if !broken {
                 // SAFETY: a message lives until it is destroyed.
                 let taken = unsafe { read_message(&*message) };
-                broken = matches!(taken, Taken::Error(..));
+                match taken {
+                    Taken::Record(_) => self.former = None,
+                    Taken::Error(..) => broken = true,
+                }
                 each(taken);
             }
             // SAFETY: not destroyed before, nothing borrows it any more.
@@ -103,7 +113,17 @@ impl PartitionQueue {
     }
 
     /// The next offset the reader would get, past markers and aborted records that came out of the queue. `None`: nothing has come out yet.
-    pub fn position(&self) -> Option<Position> {
+    /// Not to be asked after an error came out.
+    pub fn position(&mut self) -> Option<Position> {
+        let position = self.native_position();
+        if self.former.is_some() && position == self.former {
+            return None;
+        }
+        self.former = None;
+        position
+    }
+
+    fn native_position(&self) -> Option<Position> {
         // SAFETY: the list is made, filled and destroyed here.
         unsafe {
             let list = rd_kafka_topic_partition_list_new(1);
@@ -152,7 +172,6 @@ unsafe extern "C" fn wake(_: *mut rd_kafka_t, thread: *mut c_void) {
 unsafe fn read_message(message: &rd_kafka_message_t) -> Taken<'_> {
     match message.err {
         rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Taken::Record(Message(message)),
-        rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => Taken::End(Position(message.offset)),
         code => {
             // SAFETY: the text belongs to the message and is copied.
             let text = unsafe {

@@ -149,8 +149,9 @@ impl Reader {
         self.serve_events()?;
         let now = Instant::now();
         self.finish_revocations(now);
-        let busy = self.read(now);
-        if now.duration_since(self.ticked) >= TICK {
+        let tick = now.duration_since(self.ticked) >= TICK;
+        let busy = self.read(now, tick);
+        if tick {
             self.ticked = now;
             self.tick(now)?;
         }
@@ -209,7 +210,7 @@ impl Reader {
     }
 
     /// Takes a chunk from every partition that has room, and hands over what is due. Whether there was anything to do.
-    fn read(&mut self, now: Instant) -> bool {
+    fn read(&mut self, now: Instant, tick: bool) -> bool {
         let mut busy = false;
         let mut broken = Vec::new();
         for (id, reading) in &mut self.readings {
@@ -218,16 +219,17 @@ impl Reader {
                 reading.held_back = true;
             } else if matches!(reading.state, State::Reading) {
                 let Reading { outbox, queue, .. } = reading;
-                let (mut end, mut error) = (None, None);
+                let mut error = None;
                 let count = queue.read(room, Duration::ZERO, |taken| match taken {
                     Taken::Record(message) => outbox.push(&message),
-                    Taken::End(position) => end = Some(position),
                     Taken::Error(code, text) => error = Some((code, text)),
                 });
-                if let Some(end) = end
+                // A marker alone wakes the thread but counts for nothing; the next tick sees it.
+                if (count > 0 || tick)
                     && error.is_none()
+                    && let Some(position) = queue.position()
                 {
-                    outbox.advance(end.max(queue.position().unwrap_or(end)));
+                    outbox.advance(position);
                 }
                 reading.seen |= count > 0;
                 busy |= count > 0;

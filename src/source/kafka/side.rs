@@ -79,7 +79,6 @@ fn read(client: &Arc<Native>, settings: &Settings, what: &SideRead, out: &Sender
         let mut taken = |taken: Taken<'_>| match taken {
             Taken::Record(message) if !what.until.is_before(message.offset()) => outbox.push(&message),
             Taken::Record(_) => end = Some(what.until),
-            Taken::End(position) => end = end.max(Some(position)),
             Taken::Error(code, text) => error = Some((code, text)),
         };
         let mut count = queue.read(1, Duration::from_millis(100), &mut taken);
