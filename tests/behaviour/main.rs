@@ -3,3 +3,4 @@
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
 mod oracle;
+mod store_contract;
