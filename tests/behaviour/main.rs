@@ -4,4 +4,4 @@
 
 mod kafka;
 mod oracle;
-mod simulation;
+mod store_contract;

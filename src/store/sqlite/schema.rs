@@ -15,23 +15,23 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<SchemaVersion
 
 /// Several may migrate at once: the write lock is waited for, and the version read under it.
 pub(super) fn migrate(connection: &mut Connection, place: &str) -> Result<SchemaVersion> {
-    let apply = || -> rusqlite::Result<SchemaVersion> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found = version(&transaction)?;
-        if found.found < found.known {
-            for sql in MIGRATIONS.iter().skip(found.found.max(0) as usize) {
-                transaction.execute_batch(sql)?;
-            }
-            transaction.pragma_update(None, "user_version", KNOWN)?;
-        }
-        transaction.commit()?;
-        Ok(found)
-    };
-    let mut apply = apply;
-    let found = apply().map_err(|e| fault(place, &e))?;
+    let found = apply(connection).map_err(|e| fault(place, &e))?;
     if found.found > found.known {
         found.check(place)?;
     }
+    Ok(found)
+}
+
+fn apply(connection: &mut Connection) -> rusqlite::Result<SchemaVersion> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    if found.found < found.known {
+        for sql in MIGRATIONS.iter().skip(found.found.max(0) as usize) {
+            transaction.execute_batch(sql)?;
+        }
+        transaction.pragma_update(None, "user_version", KNOWN)?;
+    }
+    transaction.commit()?;
     Ok(found)
 }
 
