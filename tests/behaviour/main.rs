@@ -2,4 +2,5 @@
 //!
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
+mod harness;
 mod oracle;
