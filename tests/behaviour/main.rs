@@ -2,6 +2,6 @@
 //!
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
-mod kafka;
+mod harness;
 mod oracle;
 mod store_contract;
