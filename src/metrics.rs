@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_names_each_of_these() {
+    fn the_contract_names_each_of_these_and_the_documentation_all() {
         let names: Vec<&str> = ALL.iter().map(|family| family.name).collect();
         for name in [
             "records_total",
@@ -455,6 +455,14 @@ mod tests {
             "build_info",
         ] {
             assert!(names.contains(&format!("huntline_{name}").as_str()), "{name}");
+        }
+        let page = include_str!("../docs/metrics.md");
+        for family in ALL {
+            assert!(
+                page.contains(&format!("| `{}` |", family.name)) && page.contains(family.help),
+                "docs/metrics.md: {}",
+                family.name
+            );
         }
         assert!(ALL.iter().all(|family| !family.labels.contains(&"hunt") && !family.labels.contains(&"hunt_id")));
     }

@@ -30,3 +30,20 @@ fn file(content_type: &str, text: &'static str) -> HttpResponse {
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(text)
 }
+
+#[cfg(test)]
+mod tests {
+    /// The content security policy would stop it, and hostile text could ride on it.
+    #[test]
+    fn the_page_has_no_inline_code_and_sets_text_only() {
+        let (page, script) = (include_str!("../console/index.html"), include_str!("../console/app.js"));
+        for part in ["<style", " style=", "onclick=", "onload=", "javascript:", "http://", "https://"] {
+            let allowed = if part == "http://" { "xmlns='http://www.w3.org/2000/svg'" } else { "" };
+            assert!(!page.replace(allowed, "").contains(part), "{part}");
+        }
+        assert_eq!(page.matches("<script").count(), page.matches("<script src=\"app.js\"").count());
+        for part in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+            assert!(!script.contains(part), "{part}");
+        }
+    }
+}
