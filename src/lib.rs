@@ -25,8 +25,6 @@ pub mod config;
 // Ports.
 pub mod source;
 pub mod store;
-// Plan.
-pub mod config;
 // Figures.
 pub mod metrics;
 // Actors.

@@ -1,11 +1,12 @@
 //! A daemon and a store in a few maps, for the API's tests. A partial's state is the number of its events in digits; its view is
 //! `solved`, that number, and `per_minute`, one window that holds it.
 
-use super::query::{Answer, Live, LiveHunt, LivePartition, Stored, StoredHunt};
+use super::query::{Answer, Live, LiveHunt, LivePartition, Stored};
 use crate::definitions::{Aggregate, Definitions, EventPlaces, Kind, Place, Shape, TimeRules, Window};
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
+use crate::store::StoredHunt;
 use crate::store::{
     self, DeadLetter, HuntLine, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot, Status,
 };
@@ -79,6 +80,7 @@ impl Fake {
             owner: None,
         };
         let saved = StoredHunt {
+            hunt_id: hunt.to_owned(),
             status: Status::Live,
             events,
             view: readers.view,

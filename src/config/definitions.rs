@@ -412,7 +412,9 @@ mod tests {
     /// The first line of each problem, without file and line.
     fn wrong(keys: &str) -> Vec<String> {
         let lines = problems(&format!("[aggregates.a]\n{keys}")).into_iter();
-        lines.map(|p| p.lines().next().and_then(|line| line.splitn(4, ':').nth(3)).unwrap_or_default().trim().to_owned()).collect()
+        lines
+            .map(|p| p.lines().next().and_then(|line| line.splitn(4, ':').nth(3)).unwrap_or_default().trim().to_owned())
+            .collect()
     }
 
     #[test]
@@ -455,7 +457,10 @@ mod tests {
     #[test]
     fn mistakes_in_windows_are_named() {
         for (text, message) in [
-            ("{ keep = 5 }", "aggregates.a.window: found a window without a length, expected tumbling, hopping (with every) or session"),
+            (
+                "{ keep = 5 }",
+                "aggregates.a.window: found a window without a length, expected tumbling, hopping (with every) or session",
+            ),
             (
                 "{ tumbling = \"1m\", session = \"1m\" }",
                 "aggregates.a.window: found tumbling and session, expected one of tumbling, hopping and session",
@@ -476,10 +481,7 @@ mod tests {
                 "{ tumbling = \"1m\", every = \"1s\" }",
                 "aggregates.a.window.every: found a key that only hopping windows take, expected hopping beside it, or no every",
             ),
-            (
-                "{ tumbling = \"1m\", keep = 0 }",
-                "aggregates.a.window.keep: found 0, expected an integer between 1 and 100000",
-            ),
+            ("{ tumbling = \"1m\", keep = 0 }", "aggregates.a.window.keep: found 0, expected an integer between 1 and 100000"),
             ("{ tumbling = \"0s\" }", "aggregates.a.window.tumbling: found \"0s\", expected at least 1ms"),
             (
                 "{ tumbling = 60 }",
@@ -506,7 +508,10 @@ mod tests {
                 "kind = \"quantiles\"\nof = \"/p\"\nat = [0.5, 0]",
                 "aggregates.a.at[1]: found 0.0, expected a quantile above 0 and at most 1",
             ),
-            ("kind = \"quantiles\"\nof = \"/p\"\nat = []", "aggregates.a.at: found an empty list, expected at least one quantile such as 0.99"),
+            (
+                "kind = \"quantiles\"\nof = \"/p\"\nat = []",
+                "aggregates.a.at: found an empty list, expected at least one quantile such as 0.99",
+            ),
             (
                 "kind = \"funnel\"\nby = \"/p\"",
                 "aggregates.a.stages: found nothing, expected the types of the funnel's stages, in order",
@@ -534,7 +539,9 @@ mod tests {
         assert!(wrong(&rolled("window = { tumbling = \"1m\" }")).is_empty());
         assert_eq!(
             wrong(&rolled("window = { session = \"1m\" }")),
-            ["rollup.aggregates[0]: found \"a\", whose windows are sessions, expected an aggregate without session windows: sessions cannot be rolled up"]
+            [
+                "rollup.aggregates[0]: found \"a\", whose windows are sessions, expected an aggregate without session windows: sessions cannot be rolled up"
+            ]
         );
     }
 

@@ -7,6 +7,8 @@
 //! (each starts where the one before said `next`), and no batch carries another epoch.
 
 pub mod kafka;
+pub mod log;
+pub mod reader;
 
 use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};

@@ -2,6 +2,9 @@
 //!
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
+mod config;
 mod harness;
+mod kafka;
 mod oracle;
+mod simulation;
 mod store_contract;

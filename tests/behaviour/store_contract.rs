@@ -12,7 +12,8 @@ use huntline::outcome::{Counts, Reason};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::record::PartitionId;
 use huntline::store::{
-    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Owner, Readers, SchemaVersion, Snapshot, Status, Store,
+    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Owner, Readers, SchemaVersion, Snapshot,
+    Status, Store,
 };
 use huntline::time::Micros;
 use std::sync::Arc;
@@ -63,7 +64,10 @@ async fn a_claim_raises_the_epoch_and_tells_what_stands(fixture: Fixture) {
     store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
 
     let second = store.claim(&partition, &owner("two")).await.unwrap();
-    assert_eq!((second.epoch, second.checkpoint, second.position, second.clock), (Epoch(2), 1, Some(Position(9)), Some(Micros(77))));
+    assert_eq!(
+        (second.epoch, second.checkpoint, second.position, second.clock),
+        (Epoch(2), 1, Some(Position(9)), Some(Micros(77)))
+    );
     assert_eq!(second.counts, commit.counts);
     let other = store.claim(&PartitionId::new("a", 1), &owner("two")).await.unwrap();
     assert_eq!((other.epoch, other.position), (Epoch(1), None));
@@ -296,7 +300,8 @@ async fn a_watermark_moves_with_its_partition_clock_and_stays_within_bounds(fixt
         readers.hunt_clock = Some(Micros(clock));
         readers.partition_clock = Some(Micros(at));
         readers.watermark_floor = floor.map(Micros);
-        row.lag = lag.map(|clock| Lag { position: Position(0), clock: Some(Micros(clock)), held: 1, reasons: LagReasons::default() });
+        row.lag =
+            lag.map(|clock| Lag { position: Position(0), clock: Some(Micros(clock)), held: 1, reasons: LagReasons::default() });
         row
     };
     let far = Micros::MAX.0;
@@ -408,7 +413,8 @@ async fn dead_letters_are_listed_in_pages_and_by_what_is_asked(fixture: Fixture)
     assert_eq!(at(store.dead_letters(&by(Some("too_large"), None, None)).await.unwrap()), ["a/2@1", "a/10@1", "b/0@1"]);
     assert_eq!(at(store.dead_letters(&by(None, Some("other"), Some("rejected"))).await.unwrap()), ["a/2@2", "a/10@2", "b/0@2"]);
     assert_eq!(at(store.dead_letters(&by(None, None, Some("replayed"))).await.unwrap()), Vec::<String>::new());
-    let after = LetterFilter { after: Some((PartitionId::new("a", 2), Offset(2))), limit: 1, ..by(Some("too_large"), None, None) };
+    let after =
+        LetterFilter { after: Some((PartitionId::new("a", 2), Offset(2))), limit: 1, ..by(Some("too_large"), None, None) };
     assert_eq!(at(store.dead_letters(&after).await.unwrap()), ["a/10@1"]);
 }
 
@@ -418,8 +424,12 @@ async fn a_dead_letter_is_written_once(fixture: Fixture) {
     let mut commit = checkpoint(&partition, &claimed, "one");
     let mut full = letter(&partition, 0);
     full.detail = "found \"\u{1}\" at /data".into();
-    full.headers =
-        vec![("trace".into(), Some(vec![0, 159, 146, 150])), ("".into(), None), ("a\0b%00".into(), Some(vec![])), ("trace".into(), None)];
+    full.headers = vec![
+        ("trace".into(), Some(vec![0, 159, 146, 150])),
+        ("".into(), None),
+        ("a\0b%00".into(), Some(vec![])),
+        ("trace".into(), None),
+    ];
     full.key = Some(vec![]);
     full.value = Some(vec![0xff; 65_536]);
     let mut bare = letter(&partition, 1);
@@ -439,7 +449,15 @@ async fn a_dead_letter_is_written_once(fixture: Fixture) {
 async fn ids_of_any_letters_are_kept(fixture: Fixture) {
     let (store, partition) = (&fixture.store, PartitionId::new(&"t".repeat(249), i32::MAX));
     let claimed = store.claim(&partition, &owner("one")).await.unwrap();
-    let ids = ["x".repeat(512), "'; DROP TABLE partials; --".into(), "🗝".repeat(128), "%_\\".into(), " ".into(), "{\"a\",b}".into(), "NULL".into()];
+    let ids = [
+        "x".repeat(512),
+        "'; DROP TABLE partials; --".into(),
+        "🗝".repeat(128),
+        "%_\\".into(),
+        " ".into(),
+        "{\"a\",b}".into(),
+        "NULL".into(),
+    ];
     let mut commit = checkpoint(&partition, &claimed, "one");
     commit.partials = ids.iter().map(|id| snapshot(id, 1)).collect();
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();

@@ -135,7 +135,8 @@ pub fn merge() -> Merge {
             let text = std::str::from_utf8(state).map_err(|e| e.to_string())?;
             sum += text.parse::<i64>().map_err(|e| format!("{partition}: {e}"))?;
         }
-        let from: Vec<String> = states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
+        let from: Vec<String> =
+            states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
         Ok(readers(sum, &from))
     })
 }

@@ -68,7 +68,8 @@ async fn a_commit_whose_answer_was_lost_counts_once() {
 
 #[tokio::test]
 async fn a_zombie_frozen_inside_its_transaction_is_thrown_out_and_fenced() {
-    let (fixture, zombie, proxy) = behind_a_proxy(Limits { idle_in_transaction: Duration::from_secs(1), ..Limits::default() }).await;
+    let (fixture, zombie, proxy) =
+        behind_a_proxy(Limits { idle_in_transaction: Duration::from_secs(1), ..Limits::default() }).await;
     let claimed = zombie.claim(&a0(), &owner("zombie")).await.unwrap();
     let mut commit = checkpoint(&a0(), &claimed, "zombie");
     commit.partials = vec![snapshot("h", 1)];
@@ -143,7 +144,8 @@ async fn a_read_only_database_is_said_to_be_one() {
 #[tokio::test]
 async fn a_plain_role_needs_the_documented_rights_and_no_more() {
     let admin = shared().url("postgres");
-    let roles = "CREATE ROLE keeper LOGIN PASSWORD 'k'; CREATE ROLE viewer LOGIN PASSWORD 'v'; CREATE ROLE made LOGIN PASSWORD 'm'";
+    let roles =
+        "CREATE ROLE keeper LOGIN PASSWORD 'k'; CREATE ROLE viewer LOGIN PASSWORD 'v'; CREATE ROLE made LOGIN PASSWORD 'm'";
     Database(admin.clone()).run(roles).await;
 
     // The schema is created for the role, which may create nothing else.
@@ -162,7 +164,9 @@ async fn a_plain_role_needs_the_documented_rights_and_no_more() {
 
     // Whoever reads needs two grants.
     assert!(fatal(Store::open_reader(&viewer).await).contains("viewer"));
-    Database(url.clone()).run("GRANT USAGE ON SCHEMA huntline TO viewer; GRANT SELECT ON ALL TABLES IN SCHEMA huntline TO viewer").await;
+    Database(url.clone())
+        .run("GRANT USAGE ON SCHEMA huntline TO viewer; GRANT SELECT ON ALL TABLES IN SCHEMA huntline TO viewer")
+        .await;
     let reader = Store::open_reader(&viewer).await.unwrap();
     assert_eq!(reader.hunt("h").await.unwrap().unwrap().events, 1);
     assert!(fatal(reader.claim(&a0(), &owner("viewer")).await).contains("Rights in Postgres"));
@@ -184,13 +188,17 @@ async fn a_wrong_way_to_the_server_is_explained() {
         (as_user(&url, "nobody_knows", "x"), "user nobody_knows"),
         (Target::Postgres { url: shared().url("no_such_database"), password: None }, "no_such_database"),
         (Target::Postgres { url: format!("{url}?sslmode=require"), password: None }, "TLS"),
-        (Target::Postgres { url: format!("{url}?sslmode=verify-full&sslrootcert=/no/such/file"), password: None }, "/no/such/file"),
+        (
+            Target::Postgres { url: format!("{url}?sslmode=verify-full&sslrootcert=/no/such/file"), password: None },
+            "/no/such/file",
+        ),
         (Target::Postgres { url: format!("{url}?nonsense=1"), password: None }, "nonsense"),
     ] {
         let sentence = fatal(Store::open(&target, true).await);
         assert!(sentence.contains(words) && !sentence.contains("wrong"), "{words}: {sentence}");
     }
-    let sentence = passing(Store::open(&Target::Postgres { url: "postgres://u@127.0.0.1:1/d".into(), password: None }, true).await);
+    let sentence =
+        passing(Store::open(&Target::Postgres { url: "postgres://u@127.0.0.1:1/d".into(), password: None }, true).await);
     assert!(sentence.contains("127.0.0.1:1"), "{sentence}");
     for mode in ["disable", "allow", "prefer"] {
         Store::open(&Target::Postgres { url: format!("{url}?sslmode={mode}"), password: None }, true).await.unwrap();

@@ -50,7 +50,8 @@ impl Proxy {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", server))) else { return };
                 let lost = Arc::<Mutex<bool>>::default();
                 for (from, to, upward) in [(&client, &server, true), (&server, &client, false)] {
-                    let (from, to, shared, lost) = (from.try_clone().unwrap(), to.try_clone().unwrap(), shared.clone(), lost.clone());
+                    let (from, to, shared, lost) =
+                        (from.try_clone().unwrap(), to.try_clone().unwrap(), shared.clone(), lost.clone());
                     std::thread::spawn(move || pump(from, to, upward, &shared, &lost));
                 }
             }

@@ -63,7 +63,11 @@ impl Server {
         *self.guard.lock().unwrap() = Some(guard.stdin(Stdio::piped()).spawn().unwrap());
         let started = Instant::now();
         while !self.answers() {
-            assert!(started.elapsed() < BOOT, "no answer: {}", std::fs::read_to_string(self.directory.join("log")).unwrap_or_default());
+            assert!(
+                started.elapsed() < BOOT,
+                "no answer: {}",
+                std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -107,7 +107,10 @@ async fn two_owners_at_once_leave_the_merge_of_both(fixture: Fixture) {
     };
     tokio::join!(work(&mut a, 1), work(&mut b, 1000));
     for name in &names {
-        assert_eq!(shown(&fixture.store, name).await, (20_020, serde_json::json!({ "n": 20_020, "from": ["a/0=20", "b/0=20000"] }), 2));
+        assert_eq!(
+            shown(&fixture.store, name).await,
+            (20_020, serde_json::json!({ "n": 20_020, "from": ["a/0=20", "b/0=20000"] }), 2)
+        );
     }
 }
 
