@@ -22,10 +22,12 @@ mod cell;
 mod compare;
 mod definitions;
 mod event;
+mod exact;
 mod fold;
 mod instant;
 mod json;
 mod predicate;
+mod rollup;
 mod window;
 
 pub use definitions::Definitions;
