@@ -27,6 +27,7 @@ mod fold;
 mod instant;
 mod json;
 mod predicate;
+pub mod records;
 mod rollup;
 mod window;
 
