@@ -4,7 +4,8 @@
 //! byte for byte; offsets count from 0 in each partition, and record timestamps never step back.
 //!
 //! For real Kafka: a broker refuses timestamps more than an hour ahead of its clock and its retention takes old ones, so start in
-//! the recent past (or set `retention.ms=-1`), and keep `max_bytes`, there and in `[event]`, well below the broker's limit of 1 MB.
+//! the recent past (or set `retention.ms=-1`). A log spans about `count` · (`step_ms` + `silences` · 90 minutes). Keep `max_bytes`,
+//! here and in `[event]`, well below the broker's limit of 1 MB.
 
 use super::json::Json;
 use super::{Log, Partition, Record, instant};
