@@ -29,11 +29,21 @@ impl Said {
             .map(|hunt| format!("hunt {hunt:?}: found, but it applied nothing"))
     }
 
-    /// One view, as JSON text.
+    /// The rollup, each aggregate's value as JSON text.
+    pub fn compare_rollup(&self, found: &BTreeMap<String, String>) -> Option<String> {
+        let read = |(name, text): (&String, &String)| {
+            (Text::from(name.as_str()), Json::read(text.as_bytes()).unwrap_or(Json::text(text)))
+        };
+        let found = Json::Object(found.iter().map(read).collect());
+        let expected = Json::Object(self.rollup.iter().map(|(name, value)| (Text::from(name.as_str()), value.clone())).collect());
+        compare(&self.definitions, &expected, &found).map(|difference| format!("rollup, {difference}"))
+    }
+
+    /// One view, as JSON text. A window that says whether it is `final`, as over HTTP, must say it rightly.
     pub fn compare_view(&self, hunt: &str, found: &str) -> Option<String> {
         let said: &HuntSaid = &self.hunts[hunt];
         let difference = match Json::read(found.as_bytes()) {
-            Ok(found) => compare(&self.definitions, &said.view, &found),
+            Ok(found) => compare(&self.definitions, &with_finals(said, &found), &found),
             Err(fault) => Some(format!("{fault:?}: {found}")),
         }?;
         let mut message = format!("hunt {hunt:?}, {difference}");
@@ -46,6 +56,25 @@ impl Said {
         }
         Some(message)
     }
+}
+
+/// The view with `final` in every window that has it in the view found.
+fn with_finals(said: &HuntSaid, found: &Json) -> Json {
+    let mut view = said.view.clone();
+    let Json::Object(aggregates) = &mut view else { return view };
+    for (name, value) in aggregates {
+        let Json::Array(items) = value else { continue };
+        for (i, item) in items.iter_mut().enumerate() {
+            let path = [name.as_str().unwrap_or_default().to_owned(), i.to_string(), "final".to_owned()];
+            let Json::Object(window) = item else { continue };
+            if let (Some(_), Some(Json::Text(end))) = (found.at(&path), window.get(&Text::from("end"))) {
+                let end = end.as_str().and_then(instant::read);
+                let is_final = end.is_some_and(|end| end <= i128::from(said.watermark));
+                window.insert(Text::from("final"), Json::Bool(is_final));
+            }
+        }
+    }
+    view
 }
 
 /// Two views: objects of aggregates.
@@ -163,6 +192,30 @@ mod tests {
         ] {
             assert_eq!(difference(a, b), None, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn windows_that_say_whether_they_are_final_must_say_it_rightly() {
+        let toml = "[time]\nlateness = \"0s\"\n[aggregates.w]\nkind = \"count\"\nwindow = { tumbling = \"10s\" }";
+        let record = |offset, timestamp_ms| crate::oracle::Record {
+            offset,
+            timestamp_ms,
+            key: Some(b"h".to_vec()),
+            value: Some(br#"{"type":"t"}"#.to_vec()),
+            headers: Vec::new(),
+        };
+        let log = BTreeMap::from([(("t".to_owned(), 0), vec![record(0, 1_000), record(1, 11_000)])]);
+        let said = crate::oracle::recompute(&Definitions::from_toml(toml), &log, &BTreeMap::new());
+        let found = |first: &str, second: &str| {
+            format!(
+                r#"{{"w":[{{"start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:10Z","value":1{first}}},
+                {{"start":"1970-01-01T00:00:10Z","end":"1970-01-01T00:00:20Z","value":1{second}}}]}}"#
+            )
+        };
+        assert_eq!(said.compare_view("h", &found("", "")), None);
+        assert_eq!(said.compare_view("h", &found(r#","final":true"#, r#","final":false"#)), None);
+        assert!(said.compare_view("h", &found(r#","final":true"#, r#","final":true"#)).is_some());
+        assert!(said.compare_view("h", &found(r#","final":false"#, r#","final":false"#)).is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::cell::{Cell, Rank};
 use super::definitions::{Aggregate, Definitions};
 use super::event::{Decision, Event, decide};
 use super::json::{Json, Text};
+use super::rollup::Rollup;
 use super::window::Windows;
 use super::{DeadLetter, HuntSaid, LeftOut, Log, Partition, PartitionSaid, Record, Said};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,10 +21,11 @@ pub fn recompute(definitions: &Definitions, log: &Log, left_out: &LeftOut) -> Sa
     };
     // By hunt, its partials in (topic, partition) order.
     let mut hunts: BTreeMap<String, Vec<Partial>> = BTreeMap::new();
+    let mut rollup = Rollup::new(definitions);
     for (partition, records) in log {
         let mut folded = Folded::default();
         for record in records {
-            folded.take(definitions, partition, record, left_out);
+            folded.take(definitions, partition, record, left_out, &mut rollup);
         }
         for (name, late) in &folded.late {
             *said.late.entry(name.clone()).or_default() += late;
@@ -36,8 +38,19 @@ pub fn recompute(definitions: &Definitions, log: &Log, left_out: &LeftOut) -> Sa
         folded.said.clock = folded.clock.map(whole);
         said.partitions.insert(partition.clone(), folded.said);
     }
+    said.rollup = rollup.values();
     said.hunts = hunts.into_iter().map(|(hunt, partials)| (hunt, view(definitions, &partials))).collect();
     said
+}
+
+/// A record where the fold meets it.
+struct Moment<'a> {
+    definitions: &'a Definitions,
+    partition: &'a Partition,
+    record: &'a Record,
+    /// The partition's clock without the record, and with it.
+    clock_before: Option<i128>,
+    clock: Option<i128>,
 }
 
 /// One partition, so far.
@@ -98,14 +111,22 @@ impl State {
 }
 
 impl Folded {
-    fn take(&mut self, definitions: &Definitions, partition: &Partition, record: &Record, left_out: &LeftOut) {
+    fn take(
+        &mut self,
+        definitions: &Definitions,
+        partition: &Partition,
+        record: &Record,
+        left_out: &LeftOut,
+        rollup: &mut Rollup,
+    ) {
         let clock_before = self.clock;
         self.clock = self.clock.max(record.recorded_at());
+        let moment = Moment { definitions, partition, record, clock_before, clock: self.clock };
         self.said.counts.records += 1;
         match decide(definitions, definitions.places(&partition.0), record) {
             Decision::Ignored => self.said.counts.ignored += 1,
             Decision::DeadLetter { hunt, reason } => self.dead_letter(record, hunt, reason),
-            Decision::Event(event) => self.event(definitions, partition, record, &event, clock_before, left_out),
+            Decision::Event(event) => self.event(&moment, &event, left_out, rollup),
         }
     }
 
@@ -115,15 +136,8 @@ impl Folded {
     }
 
     /// Steps 7 to 9.
-    fn event(
-        &mut self,
-        definitions: &Definitions,
-        partition: &Partition,
-        record: &Record,
-        event: &Event,
-        clock_before: Option<i128>,
-        left_out: &LeftOut,
-    ) {
+    fn event(&mut self, moment: &Moment, event: &Event, left_out: &LeftOut, rollup: &mut Rollup) {
+        let Moment { partition, record, .. } = moment;
         let known = self.partials.get(&event.hunt);
         if event.id.as_ref().is_some_and(|id| known.is_some_and(|partial| partial.ids.contains(id))) {
             self.said.counts.duplicate += 1;
@@ -134,9 +148,8 @@ impl Folded {
             return;
         }
         self.said.counts.applied += 1;
-        let clock = self.clock;
         let partial = self.partials.entry(event.hunt.clone()).or_default();
-        let refused_by = partial.apply(definitions, partition, record, event, clock_before, clock);
+        let refused_by = partial.apply(moment, event, rollup);
         self.said.counts.late += i64::from(!refused_by.is_empty());
         for name in refused_by {
             *self.late.entry(name).or_default() += 1;
@@ -146,16 +159,9 @@ impl Folded {
 
 impl Partial {
     /// The aggregates that found it late.
-    fn apply(
-        &mut self,
-        definitions: &Definitions,
-        partition: &Partition,
-        record: &Record,
-        event: &Event,
-        clock_before: Option<i128>,
-        clock: Option<i128>,
-    ) -> Vec<String> {
-        let watermark = self.watermark(definitions, clock_before);
+    fn apply(&mut self, moment: &Moment, event: &Event, rollup: &mut Rollup) -> Vec<String> {
+        let Moment { definitions, partition, record, .. } = moment;
+        let watermark = self.watermark(definitions, moment.clock_before);
         let rank: Rank = (event.time, partition.0.clone(), partition.1, record.offset);
         let mut refused_by = Vec::new();
         for (name, contribution) in &event.contributions {
@@ -163,11 +169,16 @@ impl Partial {
             let state = self.states.entry(name.clone()).or_insert_with(|| State::new(aggregate));
             match (state, &aggregate.window) {
                 (State::Windowed(windows), Some(window)) => {
-                    if windows.add(&aggregate.kind, window, contribution, &rank, watermark) {
+                    let added = windows.add(&aggregate.kind, window, contribution, &rank, watermark);
+                    rollup.add(name, contribution, &rank, &added.windows);
+                    if added.late {
                         refused_by.push(name.clone());
                     }
                 }
-                (State::Whole(cell), _) => cell.add(&aggregate.kind, contribution, &rank),
+                (State::Whole(cell), _) => {
+                    cell.add(&aggregate.kind, contribution, &rank);
+                    rollup.add(name, contribution, &rank, &[]);
+                }
                 (State::Windowed(_), None) => panic!("a state has the shape of its aggregate"),
             }
         }
@@ -188,7 +199,7 @@ impl Partial {
         self.events += 1;
         let seen = record.recorded_at().map_or(event.time, |recorded| event.time.min(recorded));
         self.hunt_clock = self.hunt_clock.max(Some(seen));
-        self.partition_clock = clock;
+        self.partition_clock = moment.clock;
         self.floor = watermark;
         refused_by
     }
@@ -230,180 +241,4 @@ fn whole(micros: i128) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::oracle::{Counts, recompute};
-
-    const NOW: i64 = 1_704_067_200_000;
-
-    /// A record of hunt `h` written `at` seconds after NOW.
-    fn record(offset: i64, at: i64, value: &str) -> Record {
-        Record {
-            offset,
-            timestamp_ms: NOW + at * 1000,
-            key: Some(b"h".to_vec()),
-            value: Some(value.as_bytes().to_vec()),
-            headers: vec![],
-        }
-    }
-
-    /// The same, of another hunt.
-    fn of(hunt: &str, record: Record) -> Record {
-        Record { key: Some(hunt.as_bytes().to_vec()), ..record }
-    }
-
-    /// An event with a time of its own, in seconds after NOW, and `n`.
-    fn event(offset: i64, at: i64, time: i64, n: &str) -> Record {
-        record(offset, at, &format!(r#"{{"type":"t","time":{},"n":{n}}}"#, NOW + time * 1000))
-    }
-
-    fn fold(toml: &str, partitions: &[&[Record]]) -> Said {
-        let log = partitions.iter().enumerate().map(|(i, records)| (("topic".to_owned(), i as i32), records.to_vec())).collect();
-        recompute(&Definitions::from_toml(toml), &log, &LeftOut::new())
-    }
-
-    fn counts(said: &Said, partition: i32) -> Counts {
-        said.partitions[&("topic".to_owned(), partition)].counts
-    }
-
-    /// Seconds from NOW.
-    fn seconds(micros: i64) -> f64 {
-        (micros - NOW * 1000) as f64 / 1e6
-    }
-
-    #[test]
-    fn every_record_has_one_outcome_and_dead_letters_make_no_hunt() {
-        let id = |offset, id: &str| record(offset, offset, &format!(r#"{{"type":"t","id":"{id}"}}"#));
-        let said = fold(
-            "[aggregates.n]\nkind = \"count\"",
-            &[&[
-                id(3, "a"),
-                Record { value: None, ..id(4, "a") },
-                id(7, "a"),
-                id(8, "b"),
-                record(9, 99, "[]"),
-                of("dead", record(10, 5, "x")),
-            ]],
-        );
-        let expected = Counts { records: 6, applied: 2, duplicate: 1, dead_lettered: 2, ignored: 1, held: 0, late: 0 };
-        assert_eq!(counts(&said, 0), expected);
-        let partition = &said.partitions[&("topic".to_owned(), 0)];
-        let letters: Vec<String> = partition
-            .dead_letters
-            .iter()
-            .map(|d| format!("{} {} {}", d.offset, d.hunt_id.as_deref().unwrap_or("-"), d.reason))
-            .collect();
-        assert_eq!(letters, ["9 h not_object", "10 dead not_json"]);
-        assert_eq!(partition.clock.map(seconds), Some(99.0), "whatever the outcome");
-        assert_eq!(said.hunts.keys().collect::<Vec<_>>(), ["h"]);
-        assert_eq!(said.hunts["h"].view.to_string(), r#"{"n":2}"#);
-        assert_eq!((said.hunts["h"].events, said.hunts["h"].partials), (2, 1));
-    }
-
-    #[test]
-    fn only_the_last_ids_applied_are_remembered_first_in_first_out() {
-        let ids = |last: usize, ids: &[&str]| {
-            let records: Vec<Record> =
-                ids.iter().enumerate().map(|(i, id)| record(i as i64, 0, &format!(r#"{{"type":"t","id":{id}}}"#))).collect();
-            counts(&fold(&format!("[dedup]\nlast = {last}"), &[&records]), 0).duplicate
-        };
-        assert_eq!(ids(2, &["1", "2", "1"]), 1);
-        assert_eq!(ids(2, &["1", "2", "3", "1"]), 0);
-        assert_eq!(ids(2, &["1", "2", "1", "3", "1"]), 1, "a duplicate does not make its id young again");
-        assert_eq!(ids(2, &["1", "null", "\"\"", "null", "1"]), 1, "events without an id push none out");
-        assert_eq!(ids(2, &["\"\"", "\"\"", "null", "null"]), 0);
-        assert_eq!(ids(0, &["1", "1"]), 0);
-        assert_eq!(ids(2, &["1", "\"1\""]), 1);
-    }
-
-    #[test]
-    fn ids_are_remembered_per_partial_and_compared_part_by_part() {
-        let one = |id: &str| record(0, 0, &format!(r#"{{"type":"t","id":"{id}"}}"#));
-        let said = fold("", &[&[one("a"), of("other", one("a"))], &[one("a")]]);
-        assert_eq!((counts(&said, 0).applied, counts(&said, 1).applied), (2, 1));
-        assert_eq!(said.hunts["h"].partials, 2);
-        let two = |s: &str, id: &str| record(0, 0, &format!(r#"{{"type":"t","s":"{s}","id":"{id}"}}"#));
-        let said = fold("[event]\nid = [\"/s\", \"/id\"]", &[&[two("ab", "c"), two("a", "bc"), two("ab", "c")]]);
-        assert_eq!((counts(&said, 0).applied, counts(&said, 0).duplicate), (2, 1));
-    }
-
-    #[test]
-    fn a_record_left_out_is_a_dead_letter_and_its_id_is_not_remembered() {
-        let id = |offset| record(offset, 0, r#"{"type":"t","id":"a"}"#);
-        let log = BTreeMap::from([(("topic".to_owned(), 0), vec![id(0), id(1), id(2)])]);
-        let left_out =
-            LeftOut::from([(("topic".to_owned(), 0, 0), "failed".to_owned()), (("topic".to_owned(), 0, 2), "failed".to_owned())]);
-        let said = recompute(&Definitions::default(), &log, &left_out);
-        let expected = Counts { records: 3, applied: 1, duplicate: 1, dead_lettered: 1, ..Counts::default() };
-        assert_eq!(counts(&said, 0), expected);
-        assert_eq!(said.partitions[&("topic".to_owned(), 0)].dead_letters[0].reason, "failed");
-    }
-
-    #[test]
-    fn the_watermark_is_the_hunt_clock_less_lateness_while_the_partition_is_not_silent() {
-        let said = fold(
-            "[time]\nlateness = \"10s\"\nidle = \"100s\"",
-            &[&[event(0, 50, 40, "1"), event(1, 60, 70, "1"), event(2, 70, 30, "1")]],
-        );
-        let hunt = &said.hunts["h"];
-        // min(40, 50), min(70, 60), min(30, 70).
-        assert_eq!(seconds(hunt.watermark), 50.0);
-        assert_eq!((seconds(hunt.first_event_at), seconds(hunt.last_event_at)), (30.0, 70.0));
-    }
-
-    #[test]
-    fn silence_on_the_partitions_own_clock_moves_the_watermark_and_never_back() {
-        let toml = "[time]\nlateness = \"10s\"\nidle = \"100s\"";
-        let other = |offset, at| of("other", event(offset, at, at, "1"));
-        let watermark = |records: &[Record]| seconds(fold(toml, &[records]).hunts["h"].watermark);
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), other(1, 100)]), -10.0);
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), other(1, 130)]), 20.0);
-        // Its next event is old; the watermark that silence had brought stays.
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), other(1, 130), event(2, 130, 5, "1")]), 20.0);
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), other(1, 130), event(2, 130, 5, "1"), other(3, 240)]), 20.0);
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), other(1, 130), event(2, 130, 5, "1"), other(3, 260)]), 25.0);
-        // Tombstones and dead letters move the partition's clock too.
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), Record { value: None, ..event(1, 130, 0, "1") }]), 20.0);
-        assert_eq!(watermark(&[event(0, 0, 0, "1"), record(1, 130, "x")]), 20.0);
-        let never = "[time]\nlateness = \"10s\"\nidle = \"never\"";
-        assert_eq!(seconds(fold(never, &[&[event(0, 0, 0, "1"), other(1, 9999)]]).hunts["h"].watermark), -10.0);
-    }
-
-    #[test]
-    fn a_record_without_a_timestamp_leaves_the_partitions_clock_alone() {
-        let silent = Record { timestamp_ms: -1, ..event(0, 0, 5, "1") };
-        let said = fold("[time]\nlateness = \"10s\"", &[std::slice::from_ref(&silent)]);
-        assert_eq!(said.partitions[&("topic".to_owned(), 0)].clock, None);
-        assert_eq!(seconds(said.hunts["h"].watermark), -5.0);
-    }
-
-    #[test]
-    fn a_view_merges_its_partials_and_takes_the_smallest_watermark() {
-        let toml = "[time]\nlateness = \"0s\"\n[aggregates.s]\nkind = \"sum\"\nof = \"/n\"\n[aggregates.l]\nkind = \"last\"\nof = \"/n\"\n\
-                    [aggregates.m]\nkind = \"mean\"\nof = \"/n\"\n[aggregates.none]\nkind = \"max\"\nof = \"/x\"";
-        let said = fold(toml, &[&[event(0, 10, 10, "18446744073709551615")], &[event(0, 20, 7, "1"), event(1, 21, 9, "2")]]);
-        let hunt = &said.hunts["h"];
-        assert_eq!(
-            hunt.view.to_string(),
-            r#"{"l":18446744073709551615,"m":6.148914691236517e18,"none":null,"s":18446744073709551618}"#
-        );
-        assert_eq!((seconds(hunt.watermark), hunt.events, hunt.partials), (9.0, 3, 2));
-        assert_eq!(said.partitions[&("topic".to_owned(), 1)].hunts["h"].view.to_string(), r#"{"l":2,"m":1.5,"none":null,"s":3}"#);
-        assert_eq!(said.compare(&BTreeMap::from([("h".to_owned(), hunt.view.to_string())])), None);
-        let wrong = hunt.view.to_string().replace("551618", "551619");
-        let message = said.compare(&BTreeMap::from([("h".to_owned(), wrong)])).unwrap();
-        assert!(message.contains(r#"hunt "h", aggregate "s""#) && message.contains("of topic/1: 2 events"), "{message}");
-        assert!(said.compare(&BTreeMap::new()).unwrap().contains("missing"));
-    }
-
-    #[test]
-    fn before_anything_every_aggregate_has_its_empty_value() {
-        let toml = "[aggregates]\na = { kind = \"count\", on = \"x\" }\nb = { kind = \"sum\", of = \"/x\" }\nc = { kind = \"min\", of = \"/x\" }\n\
-                    d = { kind = \"mean\", of = \"/x\" }\ne = { kind = \"first\", of = \"/x\" }\nf = { kind = \"distinct\", of = \"/x\" }\n\
-                    g = { kind = \"top\", by = \"/x\" }\nh = { kind = \"quantiles\", of = \"/x\" }\ni = { kind = \"funnel\", by = \"/x\", stages = [\"u\"] }\n\
-                    j = { kind = \"count\", on = \"x\", window = { tumbling = \"1m\" } }";
-        let said = fold(toml, &[&[record(0, 0, r#"{"type":"t"}"#)]]);
-        let expected = r#"{"a":0,"b":0,"c":null,"d":null,"e":null,"f":0,"g":[],"h":null,"i":[{"count":0,"stage":"u"}],"j":[]}"#;
-        assert_eq!(said.hunts["h"].view.to_string(), expected);
-    }
-}
+mod tests;

@@ -9,23 +9,29 @@
 //! - -0 is the integer 0, so its digits are "0". An id's integer is the string of its digits, as for keys. An id's or a type's lone
 //!   surrogate does no harm; bytes of a key or header that are an id need not be UTF-8.
 //! - A leap second stands at the end of a day in UTC.
+//! - Of repeated headers the last counts. What a topic leaves out of its places is as in `[event]`.
 //! - All that an aggregate reads must be of its type, even where another of its members is absent; a funnel reads only its stages' events.
 //! - In a predicate an absent operand outweighs a wrong one, and a side that decides `&&` or `||` outweighs both, left or right.
+//!   A null literal is a null operand. Booleans order false before true; 1e400 is greater than every other number there.
 //! - "Compact form" is the value without white space, numbers as written, strings with the fewest escapes, repeated members gone.
 //! - A record without a timestamp is never ahead, leaves the partition's clock alone, and its event's time moves the hunt's clock.
 //! - Clocks at an applied event include its own record; its watermark for lateness does not.
 //! - A record recorded as left out counts as dead-lettered, and only if it would otherwise have been applied.
+//! - The oracle is exact everywhere: `exact_up_to` is not looked at, nor `failure.max_state`.
 //! - An event that adds nothing to a windowed aggregate is not late there.
 //! - Merged tumbling and hopping windows are cut to the newest `keep` again; merged sessions are not.
 
 mod cell;
-mod compare;
-mod definitions;
+pub mod compare;
+pub mod definitions;
 mod event;
+mod exact;
 mod fold;
 mod instant;
-mod json;
-mod predicate;
+pub mod json;
+pub mod predicate;
+pub mod records;
+mod rollup;
 mod window;
 
 pub use definitions::Definitions;

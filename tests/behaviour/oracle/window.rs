@@ -28,8 +28,16 @@ struct Session {
     cell: Cell,
 }
 
+/// What became of an event in one windowed aggregate.
+#[derive(Debug, PartialEq)]
+pub struct Added {
+    /// At least one window refused it.
+    pub late: bool,
+    /// The starts of the tumbling or hopping windows it was added to.
+    pub windows: Vec<i128>,
+}
+
 impl Windows {
-    /// Whether at least one window refused it.
     pub fn add(
         &mut self,
         kind: &Kind,
@@ -37,20 +45,39 @@ impl Windows {
         contribution: &Contribution,
         rank: &Rank,
         watermark: Option<i128>,
-    ) -> bool {
+    ) -> Added {
         let is_final = |end: i128| watermark.is_some_and(|w| end <= w);
-        let time = rank.0;
-        let gap = match window.shape {
-            Shape::Tumbling(length) => return self.add_aligned(kind, window.keep, contribution, rank, length, length, is_final),
-            Shape::Hopping { length, every } => {
-                return self.add_aligned(kind, window.keep, contribution, rank, length, every, is_final);
+        match window.shape {
+            Shape::Session(gap) => Added { late: !self.joined(kind, gap, contribution, rank, is_final), windows: Vec::new() },
+            Shape::Tumbling(length) | Shape::Hopping { length, .. } => {
+                let every = if let Shape::Hopping { every, .. } = window.shape { every } else { length };
+                let kept_before: Vec<i128> = self.aligned.keys().copied().collect();
+                let too_old =
+                    |start: i128| kept_before.len() >= window.keep && kept_before.first().is_none_or(|&oldest| start < oldest);
+                let (refused, taken): (Vec<i128>, Vec<i128>) =
+                    starts(rank.0, length, every).into_iter().partition(|&start| is_final(start + length) || too_old(start));
+                for start in &taken {
+                    self.aligned.entry(*start).or_insert_with(|| Cell::new(kind)).add(kind, contribution, rank);
+                }
+                self.cut(window.keep);
+                Added { late: !refused.is_empty(), windows: taken }
             }
-            Shape::Session(gap) => gap,
-        };
+        }
+    }
 
+    /// Whether a session took the event.
+    fn joined(
+        &mut self,
+        kind: &Kind,
+        gap: i128,
+        contribution: &Contribution,
+        rank: &Rank,
+        is_final: impl Fn(i128) -> bool,
+    ) -> bool {
+        let time = rank.0;
         let finals = self.sessions.iter().map(|s| s.end).filter(|&end| is_final(end)).chain(self.dropped);
         if finals.max().is_some_and(|newest| time < newest) {
-            return true;
+            return false;
         }
         let joins = |s: &Session| s.start < time + gap && time < s.end;
         let (mut start, mut end) = (time, time + gap);
@@ -59,44 +86,19 @@ impl Windows {
             end = end.max(session.end);
         }
         if is_final(end) {
-            return true;
+            return false;
         }
         let (near, far): (Vec<Session>, Vec<Session>) = std::mem::take(&mut self.sessions).into_iter().partition(joins);
         let mut cell = united(kind, near);
         cell.add(kind, contribution, rank);
         self.sessions = far;
         self.put(Session { start, end, cell });
-        false
+        true
     }
 
     fn put(&mut self, session: Session) {
         self.sessions.push(session);
         self.sessions.sort_by_key(|s| s.start);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "all of it is the one event and the one window definition, said once")]
-    fn add_aligned(
-        &mut self,
-        kind: &Kind,
-        keep: usize,
-        contribution: &Contribution,
-        rank: &Rank,
-        length: i128,
-        every: i128,
-        is_final: impl Fn(i128) -> bool,
-    ) -> bool {
-        let kept_before: Vec<i128> = self.aligned.keys().copied().collect();
-        let mut refused = false;
-        for start in starts(rank.0, length, every) {
-            let too_old = kept_before.len() >= keep && kept_before.first().is_none_or(|&oldest| start < oldest);
-            if is_final(start + length) || too_old {
-                refused = true;
-            } else {
-                self.aligned.entry(start).or_insert_with(|| Cell::new(kind)).add(kind, contribution, rank);
-            }
-        }
-        self.cut(keep);
-        refused
     }
 
     fn cut(&mut self, keep: usize) {
@@ -140,20 +142,24 @@ impl Windows {
 
     /// `[{"start","end","value"}]`, oldest first.
     pub fn value(&self, kind: &Kind, window: &Window) -> Json {
-        let item = |start: i128, end: i128, cell: &Cell| {
-            Json::object([
-                ("start", Json::text(&instant::write(start))),
-                ("end", Json::text(&instant::write(end))),
-                ("value", cell.value(kind)),
-            ])
-        };
-        Json::Array(match window.shape {
-            Shape::Tumbling(length) | Shape::Hopping { length, .. } => {
-                self.aligned.iter().map(|(start, cell)| item(*start, start + length, cell)).collect()
-            }
-            Shape::Session(_) => self.sessions.iter().map(|s| item(s.start, s.end, &s.cell)).collect(),
-        })
+        match window.shape {
+            Shape::Tumbling(length) | Shape::Hopping { length, .. } => aligned_value(kind, length, self.aligned.iter()),
+            Shape::Session(_) => Json::Array(self.sessions.iter().map(|s| item(kind, s.start, s.end, &s.cell)).collect()),
+        }
     }
+}
+
+/// The same of tumbling or hopping windows, by their starts.
+pub fn aligned_value<'a>(kind: &Kind, length: i128, windows: impl Iterator<Item = (&'a i128, &'a Cell)>) -> Json {
+    Json::Array(windows.map(|(start, cell)| item(kind, *start, start + length, cell)).collect())
+}
+
+fn item(kind: &Kind, start: i128, end: i128, cell: &Cell) -> Json {
+    Json::object([
+        ("start", Json::text(&instant::write(start))),
+        ("end", Json::text(&instant::write(end))),
+        ("value", cell.value(kind)),
+    ])
 }
 
 /// The cells of sessions, in their order, as one.
@@ -198,7 +204,7 @@ mod tests {
         fn add(&mut self, time: i128, watermark: i128) -> bool {
             self.offset += 1;
             let rank = (time * MINUTE, String::new(), 0, self.offset);
-            let late = self.windows.add(&Kind::Count, &self.window, &Contribution::One, &rank, Some(watermark * MINUTE));
+            let late = self.windows.add(&Kind::Count, &self.window, &Contribution::One, &rank, Some(watermark * MINUTE)).late;
             self.windows.drop_final_sessions(self.window.keep, Some(watermark * MINUTE));
             late
         }
