@@ -64,9 +64,9 @@ impl<'a> Desk<'a> {
         if !hunt_inside {
             self.hunt_outside()?;
         }
-        let root = self.scan(slots, name)?;
+        let object = self.scan(slots, name)?;
         let hunt = if hunt_inside { self.hunt_inside(slots) } else { Ok(()) };
-        if !matches!(root, Raw::Composite { object: true, .. }) {
+        if !object {
             return Err(Cause::NotObject.of(Reason::NotObject));
         }
         hunt?;
@@ -84,7 +84,8 @@ impl<'a> Desk<'a> {
         self.matches(interest, slots, scratch)
     }
 
-    fn scan(&mut self, slots: &mut [Raw], name: &mut Vec<u8>) -> Result<Raw, Refusal> {
+    /// Says whether the value is an object.
+    fn scan(&mut self, slots: &mut [Raw], name: &mut Vec<u8>) -> Result<bool, Refusal> {
         let value = self.value;
         let scanned = match simdutf8::basic::from_utf8(value) {
             Ok(_) => scan(value, &self.plan.trie, slots, name),

@@ -148,7 +148,7 @@ impl Trie {
 }
 
 impl Node {
-    #[inline]
+    #[inline(always)]
     fn member(&self, name: &[u8]) -> Option<usize> {
         let head = head(name);
         let same = |m: &&Member| m.head == head && m.name.len() == name.len() && (name.len() <= 8 || m.name[8..] == name[8..]);
@@ -162,7 +162,7 @@ fn array_index(token: &str) -> Option<usize> {
     if digits { token.parse().ok() } else { None }
 }
 
-#[inline]
+#[inline(always)]
 fn head(name: &[u8]) -> u64 {
     let len = name.len();
     if let Some(eight) = name.first_chunk() {
@@ -174,8 +174,9 @@ fn head(name: &[u8]) -> u64 {
     }
 }
 
-/// Scans `text` from its start to its end and fills `slots` (one for each of the trie's). Gives what the whole value is, or the fault and the byte it stands at.
-pub(super) fn scan(text: &[u8], trie: &Trie, slots: &mut [Raw], name: &mut Vec<u8>) -> Result<Raw, (Fault, usize)> {
+/// Scans `text` from its start to its end and fills `slots` (one for each of the trie's). Says whether the whole is an object, or gives
+/// the fault and the byte it stands at.
+pub(super) fn scan(text: &[u8], trie: &Trie, slots: &mut [Raw], name: &mut Vec<u8>) -> Result<bool, (Fault, usize)> {
     slots.fill(Raw::Absent);
     let mut scanner = Scanner { text, at: 0, trie, slots, name };
     scanner.whole().map_err(|fault| (fault, scanner.at))
@@ -191,11 +192,12 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn whole(&mut self) -> Result<Raw, Fault> {
+    fn whole(&mut self) -> Result<bool, Fault> {
         self.space();
-        let raw = self.value(0, 0)?;
+        let object = self.peek() == b'{';
+        self.value(0, 0)?;
         self.space();
-        if self.at < self.text.len() { Err(Fault::Trailing) } else { Ok(raw) }
+        if self.at < self.text.len() { Err(Fault::Trailing) } else { Ok(object) }
     }
 
     /// The byte here; 0, which the grammar allows nowhere, past the end.
@@ -206,25 +208,38 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn space(&mut self) {
+        if self.peek() <= b' ' {
+            self.more_space();
+        }
+    }
+
+    #[cold]
+    fn more_space(&mut self) {
         while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
             self.at += 1;
         }
     }
 
     /// The value here, at a place some pointer names or passes through, under `depth` open brackets.
-    fn value(&mut self, node: usize, depth: u32) -> Result<Raw, Fault> {
+    fn value(&mut self, node: usize, depth: u32) -> Result<(), Fault> {
         let trie = self.trie;
         let node = &trie.nodes[node];
-        if !node.below.is_empty() {
-            self.slots[node.below.clone()].fill(Raw::Absent);
+        for slot in &mut self.slots[node.below.clone()] {
+            *slot = Raw::Absent;
         }
         let start = self.at;
         let raw = match self.peek() {
+            b'"' => {
+                self.at += 1;
+                let escaped = self.string()?;
+                Raw::Text { start: start as u32 + 1, len: (self.at - start - 2) as u32, escaped }
+            }
+            b'-' | b'0'..=b'9' => self.number()?,
             open @ (b'{' | b'[') => {
                 let object = open == b'{';
                 let unread = if object { node.members.is_empty() } else { node.indexes.is_empty() };
                 if unread {
-                    self.skip(depth)?;
+                    self.skip_brackets(depth)?;
                 } else if depth == MAX_DEPTH {
                     return Err(Fault::TooDeep);
                 } else if object {
@@ -234,12 +249,12 @@ impl<'a> Scanner<'a> {
                 }
                 Raw::Composite { start: start as u32, len: (self.at - start) as u32, object }
             }
-            _ => self.scalar()?,
+            _ => self.word()?,
         };
         if let Some(slot) = node.slot {
             self.slots[slot] = raw;
         }
-        Ok(raw)
+        Ok(())
     }
 
     fn object(&mut self, node: &'a Node, depth: u32) -> Result<(), Fault> {
@@ -257,18 +272,10 @@ impl<'a> Scanner<'a> {
             let start = self.at;
             let escaped = self.string()?;
             let name = &self.text[start..self.at - 1];
-            let child = if escaped {
-                self.name.clear();
-                self.name.extend(Unescaped::new(name));
-                node.member(self.name)
-            } else {
-                node.member(name)
-            };
+            let child = if escaped { self.escaped_member(node, name) } else { node.member(name) };
             self.colon()?;
             match child {
-                Some(child) => {
-                    self.value(child, depth)?;
-                }
+                Some(child) => self.value(child, depth)?,
                 None => self.skip(depth)?,
             }
             self.space();
@@ -284,6 +291,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[cold]
+    fn escaped_member(&mut self, node: &Node, name: &[u8]) -> Option<usize> {
+        self.name.clear();
+        self.name.extend(Unescaped::new(name));
+        node.member(self.name)
+    }
+
     fn array(&mut self, node: &'a Node, depth: u32) -> Result<(), Fault> {
         self.at += 1;
         self.space();
@@ -293,9 +307,7 @@ impl<'a> Scanner<'a> {
         }
         for index in 0.. {
             match node.indexes.iter().find(|(i, _)| *i == index) {
-                Some(&(_, child)) => {
-                    self.value(child, depth)?;
-                }
+                Some(&(_, child)) => self.value(child, depth)?,
                 None => self.skip(depth)?,
             }
             self.space();
@@ -313,10 +325,21 @@ impl<'a> Scanner<'a> {
     }
 
     /// Proves the value here, under `depth` open brackets, and keeps nothing of it.
+    #[inline(always)]
     fn skip(&mut self, depth: u32) -> Result<(), Fault> {
-        if !matches!(self.peek(), b'{' | b'[') {
-            return self.scalar().map(drop);
+        match self.peek() {
+            b'"' => {
+                self.at += 1;
+                self.string().map(drop)
+            }
+            b'-' | b'0'..=b'9' => self.digits_and_point().map(drop),
+            b'{' | b'[' => self.skip_brackets(depth),
+            _ => self.word().map(drop),
         }
+    }
+
+    /// The same for an array or object: a loop, however deep it goes.
+    fn skip_brackets(&mut self, depth: u32) -> Result<(), Fault> {
         let mut open = depth;
         // The lowest bit says whether the innermost bracket is an object's.
         let mut objects = 0u64;
@@ -338,7 +361,7 @@ impl<'a> Scanner<'a> {
                         self.member_name()?;
                     }
                 }
-                _ => drop(self.scalar()?),
+                _ => self.skip(open)?,
             }
             while closed {
                 self.space();
@@ -375,7 +398,7 @@ impl<'a> Scanner<'a> {
         self.colon()
     }
 
-    #[inline]
+    #[inline(always)]
     fn colon(&mut self) -> Result<(), Fault> {
         self.space();
         if self.peek() != b':' {
@@ -386,76 +409,45 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    #[inline]
-    fn scalar(&mut self) -> Result<Raw, Fault> {
-        match self.peek() {
-            b'"' => {
-                self.at += 1;
-                let start = self.at;
-                let escaped = self.string()?;
-                Ok(Raw::Text { start: start as u32, len: (self.at - 1 - start) as u32, escaped })
+    fn word(&mut self) -> Result<Raw, Fault> {
+        let rest = &self.text[self.at..];
+        for (word, raw) in [(&b"true"[..], Raw::Bool(true)), (b"false", Raw::Bool(false)), (b"null", Raw::Null)] {
+            if rest.starts_with(word) {
+                self.at += word.len();
+                return Ok(raw);
             }
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.word(b"true", Raw::Bool(true)),
-            b'f' => self.word(b"false", Raw::Bool(false)),
-            b'n' => self.word(b"null", Raw::Null),
-            _ => Err(Fault::Value),
         }
-    }
-
-    fn word(&mut self, word: &[u8], raw: Raw) -> Result<Raw, Fault> {
-        if !self.text[self.at..].starts_with(word) {
-            return Err(Fault::Value);
-        }
-        self.at += word.len();
-        Ok(raw)
+        Err(Fault::Value)
     }
 
     /// Goes from the first byte inside a string past its closing quote; says whether it holds escapes.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<bool, Fault> {
-        let mut escaped = false;
+        let end = special(self.text, self.at);
+        self.at = end;
+        if self.peek() == b'"' {
+            self.at = end + 1;
+            return Ok(false);
+        }
+        self.string_with_escapes()
+    }
+
+    #[cold]
+    fn string_with_escapes(&mut self) -> Result<bool, Fault> {
         loop {
-            self.plain();
+            self.at = special(self.text, self.at);
             match self.peek() {
                 b'"' => {
                     self.at += 1;
-                    return Ok(escaped);
+                    return Ok(true);
                 }
-                b'\\' => {
-                    escaped = true;
-                    self.escape()?;
-                }
+                b'\\' => self.escape()?,
                 _ if self.at < self.text.len() => return Err(Fault::Control),
                 _ => return Err(Fault::OpenString),
             }
         }
     }
 
-    /// Goes to the next quote, backslash or control character, eight bytes at a time.
-    #[inline(always)]
-    fn plain(&mut self) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = ONES << 7;
-        while let Some(eight) = self.text.get(self.at..).and_then(<[u8]>::first_chunk) {
-            let eight = u64::from_le_bytes(*eight);
-            // A byte's high bit is set where it is the one sought; only above such a byte may others be set in error.
-            let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
-            let quote = below(eight ^ (ONES * u64::from(b'"')), 1);
-            let backslash = below(eight ^ (ONES * u64::from(b'\\')), 1);
-            let found = (quote | backslash | below(eight, 0x20)) & HIGH;
-            if found != 0 {
-                self.at += found.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
-        }
-        while !matches!(self.peek(), 0..0x20 | b'"' | b'\\') {
-            self.at += 1;
-        }
-    }
-
-    #[cold]
     fn escape(&mut self) -> Result<(), Fault> {
         let length = match self.text.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
@@ -466,55 +458,94 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self) -> Result<Raw, Fault> {
         let start = self.at;
-        let negative = self.peek() == b'-';
-        self.at += usize::from(negative);
-        let first_digit = self.at;
-        let mut magnitude = 0i64;
-        match self.peek() {
-            b'0' => self.at += 1,
-            b'1'..=b'9' => {
-                while let digit @ b'0'..=b'9' = self.peek() {
-                    magnitude = magnitude.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
-                    self.at += 1;
-                }
-            }
-            _ => return Err(Fault::Digit),
+        let whole = self.digits_and_point()?;
+        let token = &self.text[start..self.at];
+        if !whole || token.len() > 20 {
+            return Ok(Raw::Decimal { start: start as u32, len: token.len() as u32 });
         }
-        let digits = self.at - first_digit;
+        let digits = token.strip_prefix(b"-").unwrap_or(token);
+        if digits.len() > 18 {
+            return Ok(Raw::Number(Number::of_token(token)));
+        }
+        let magnitude = digits.iter().fold(0, |n, &d| n * 10 + i64::from(d - b'0'));
+        Ok(Raw::Number(Number::Int(if digits.len() < token.len() { -magnitude } else { magnitude })))
+    }
+
+    /// Goes past a number; says whether it is an integer token.
+    #[inline(always)]
+    fn digits_and_point(&mut self) -> Result<bool, Fault> {
+        self.at += usize::from(self.peek() == b'-');
+        if self.peek() == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
         let mut whole = true;
         if self.peek() == b'.' {
             whole = false;
             self.at += 1;
             self.digits()?;
         }
-        if let b'e' | b'E' = self.peek() {
+        if self.peek() | 0x20 == b'e' {
             whole = false;
             self.at += 1;
             self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
             self.digits()?;
         }
-        if whole && digits <= 18 {
-            return Ok(Raw::Number(Number::Int(if negative { -magnitude } else { magnitude })));
-        }
-        if whole && digits <= 20 {
-            return Ok(Raw::Number(Number::of_token(&self.text[start..self.at])));
-        }
-        Ok(Raw::Decimal { start: start as u32, len: (self.at - start) as u32 })
+        Ok(whole)
     }
 
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self) -> Result<(), Fault> {
-        if !self.peek().is_ascii_digit() {
-            return Err(Fault::Digit);
+        let mut at = self.at;
+        while self.text.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
         }
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
-        Ok(())
+        let some = at > self.at;
+        self.at = at;
+        if some { Ok(()) } else { Err(Fault::Digit) }
     }
+}
+
+/// The place of the next quote, backslash or control character from `at` on, or the end.
+#[inline(always)]
+fn special(text: &[u8], mut at: usize) -> usize {
+    while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
+        let found = special_in(block);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    while text.get(at).is_some_and(|b| !matches!(b, 0..0x20 | b'"' | b'\\')) {
+        at += 1;
+    }
+    at
+}
+
+/// A bit for each such byte of sixteen.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn special_in(block: &[u8; 16]) -> u32 {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is part of x86-64, and sixteen bytes are there to be loaded.
+    unsafe {
+        let bytes = _mm_loadu_si128(block.as_ptr().cast());
+        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+        let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_cmpeq_epi8(_mm_max_epu8(bytes, _mm_set1_epi8(0x1F)), _mm_set1_epi8(0x1F));
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn special_in(block: &[u8; 16]) -> u32 {
+    let special = |b: &u8| matches!(b, 0..0x20 | b'"' | b'\\');
+    block.iter().rev().fold(0, |bits, b| bits << 1 | u32::from(special(b)))
 }
 
 #[cfg(test)]
