@@ -3,8 +3,6 @@
 
 mod fixture;
 mod postgres;
-mod proxy;
-mod server;
 mod sharing;
 
 use fixture::*;

@@ -1,7 +1,8 @@
 //! The store in **Postgres**, schema `huntline`.
 //!
 //! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
-//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding, `commit` (the writing calls), `read`.
+//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding,
+//! `commit` (the writing calls) with what it writes (`partials`, `letters`), `read`.
 //! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
 //! goes back to the pool only when no transaction is open on it.
 
@@ -9,6 +10,8 @@ mod commit;
 mod connect;
 mod fault;
 mod instant;
+mod letters;
+mod partials;
 mod read;
 mod schema;
 

@@ -1,6 +1,6 @@
 //! A fresh store for one test, and the values that tests hand to it.
 
-use super::server::{self, Database};
+use crate::harness::postgres;
 use huntline::outcome::Counts;
 use huntline::position::Position;
 use huntline::record::PartitionId;
@@ -21,7 +21,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn postgres() -> Self {
-        let target = Target::Postgres { url: server::shared().create_database().await, password: None };
+        let target = Target::Postgres { url: postgres::shared().create_database(), password: None };
         Self::open(target, None).await
     }
 
@@ -48,7 +48,7 @@ impl Fixture {
     /// A place for a store that does not exist yet.
     pub async fn empty_target(&self) -> Target {
         match &self.directory {
-            None => Target::Postgres { url: server::shared().create_database().await, password: None },
+            None => Target::Postgres { url: postgres::shared().create_database(), password: None },
             Some(directory) => Target::Sqlite { path: directory.path().join("empty.db") },
         }
     }
@@ -57,7 +57,8 @@ impl Fixture {
     pub async fn count(&self, relation: &str) -> i64 {
         match &self.target {
             Target::Postgres { url, .. } => {
-                Database(url.clone()).query(&format!("SELECT count(*) FROM huntline.{relation}")).await[0].get(0)
+                let rows = postgres::shared().query(url, &format!("SELECT count(*) FROM huntline.{relation}"));
+                rows[0][0].as_ref().unwrap().parse().unwrap()
             }
             Target::Sqlite { path } => {
                 let connection = rusqlite::Connection::open(path).unwrap();
