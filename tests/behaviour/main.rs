@@ -2,5 +2,6 @@
 //!
 //! Each module is named for what it shows; `harness` starts the real parts, `oracle` says what is right.
 
+mod grafana;
 mod harness;
 mod oracle;
