@@ -86,7 +86,7 @@ pub fn every_panel_answers(metrics_url: &str) {
     let mut unanswered = queries();
     await_until(Duration::from_secs(90), "every panel answers", || {
         unanswered.retain(|(_, expression)| match prometheus.query(expression) {
-            Ok(series) => series.iter().all(|(_, value)| value.is_nan()),
+            Ok(series) => series.iter().all(|series| series.value.is_nan()),
             Err(error) => panic!("{error}"),
         });
         if unanswered.is_empty() { Ok(()) } else { Err(unanswered.clone()) }

@@ -3,7 +3,7 @@
 //! Tests take [`shared`] and a topic of their own; those that stop the broker or change it start their own with [`Kafka::start`].
 
 use super::{Process, Scratch, await_until, block_on, free_port};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
@@ -294,7 +294,7 @@ fn libs() -> PathBuf {
     libs
 }
 
-fn one(results: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>, what: &str) {
+fn one(results: Result<Vec<TopicResult>, KafkaError>, what: &str) {
     for result in results.unwrap_or_else(|error| panic!("{what}: {error}")) {
         result.unwrap_or_else(|(topic, code)| panic!("{what} {topic}: {code}"));
     }
