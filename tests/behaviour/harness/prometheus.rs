@@ -86,6 +86,13 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// One series of an answer, now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
+}
+
 /// A Prometheus server that scrapes one target, twice a second, as the job `huntline`.
 pub struct Prometheus {
     port: u16,
@@ -127,8 +134,8 @@ impl Prometheus {
         prometheus
     }
 
-    /// The series that an expression has now: labels and value. The error is Prometheus's own, or that it cannot be reached.
-    pub fn query(&self, expression: &str) -> Result<Vec<(BTreeMap<String, String>, f64)>, String> {
+    /// The series that an expression has now. The error is Prometheus's own, or that it cannot be reached.
+    pub fn query(&self, expression: &str) -> Result<Vec<Series>, String> {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let query = percent_encoding::utf8_percent_encode(expression, percent_encoding::NON_ALPHANUMERIC);
         let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
@@ -139,14 +146,14 @@ impl Prometheus {
         }
         let result = &answer["data"]["result"];
         match answer["data"]["resultType"].as_str() {
-            Some("scalar") => Ok(vec![(BTreeMap::new(), number(&result[1])?)]),
+            Some("scalar") => Ok(vec![Series { labels: BTreeMap::new(), value: number(&result[1])? }]),
             Some("vector") => result
                 .as_array()
                 .into_iter()
                 .flatten()
                 .map(|series| {
                     let labels = serde_json::from_value(series["metric"].clone()).map_err(|error| error.to_string())?;
-                    Ok((labels, number(&series["value"][1])?))
+                    Ok(Series { labels, value: number(&series["value"][1])? })
                 })
                 .collect(),
             other => Err(format!("{expression}: a {other:?} is neither a vector nor a scalar")),
