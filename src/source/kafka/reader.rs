@@ -270,6 +270,12 @@ impl Reader {
                     self.halt(id, format!("{id}: records from offset {position} on are damaged on the broker ({text}); expected them to pass their checksum"));
                 }
             }
+            Code::TopicAuthorizationFailed => {
+                reading.state = State::Again(now + Duration::from_secs(1));
+                self.trouble(&format!("{id} {code:?}"), || {
+                    format!("{id} cannot be read: Kafka does not let us; expected the right Read on topic {:?}", id.topic)
+                });
+            }
             _ => {
                 reading.state = State::Again(now + Duration::from_secs(1));
                 self.trouble(&format!("{id} {code:?}"), || format!("{id} cannot be read now: {text}"));

@@ -3,7 +3,7 @@
 mod broker;
 mod member;
 
-use broker::{broker, send, send_raw};
+use broker::{Right, broker, send, send_raw};
 use huntline::position::{Epoch, Position};
 use huntline::record::PartitionId;
 use huntline::source::kafka::{Error, Limits, OnGap, Settings, Start, identity, refused_setting, resolve_start, side_read};
@@ -416,19 +416,6 @@ fn what_cannot_be_read_is_refused_by_name() {
     }
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 
-    let login = |password: &str| {
-        let mut settings = Settings { brokers: vec![broker().login_address.clone()], ..good.clone() };
-        for (key, value) in [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "guest")] {
-            settings.librdkafka.insert(key.into(), value.into());
-        }
-        settings.sasl_password = Some(password.into());
-        settings
-    };
-    let wrong = refusal(identity(&login("wrong")));
-    assert!(wrong.contains("refuses the login of user \"guest\""), "{wrong}");
-    let unseen = refusal(identity(&login("guest")));
-    assert!(unseen.contains("does not let user \"guest\" see topic \"refusals\""), "{unseen}");
-
     let with = |key: &str, value: &str| {
         let mut settings = good.clone();
         settings.librdkafka.insert(key.into(), value.into());
@@ -441,6 +428,53 @@ fn what_cannot_be_read_is_refused_by_name() {
     if !cfg!(feature = "tls") {
         let tls = with("security.protocol", "SASL_SSL");
         assert!(tls.contains("cargo feature `tls`"), "{tls}");
+    }
+}
+
+#[test]
+fn a_wrong_password_and_each_missing_right_are_told_by_name() {
+    let topic = "rights";
+    broker().create_topic(topic, 1, &[]);
+    send(&broker().producer(&[]), topic, 0, 0..10, 0);
+    let guest = |password: &str| {
+        let mut settings = Settings { brokers: vec![broker().login_address.clone()], ..settings(topic) };
+        for (key, value) in [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "guest")] {
+            settings.librdkafka.insert(key.into(), value.into());
+        }
+        settings.sasl_password = Some(password.into());
+        settings
+    };
+    let wrong = refusal(identity(&guest("wrong")));
+    assert!(wrong.contains("refuses the login of user \"guest\"") && !wrong.contains("wrong"), "{wrong}");
+    let guest = guest("guest");
+    let unseen = refusal(identity(&guest));
+    assert!(unseen.contains("does not let user \"guest\" see topic \"rights\""), "{unseen}");
+
+    broker().grant(Right::DescribeTopic, topic);
+    let found = within_a_while(|| identity(&guest).ok());
+    assert!(found.log.topics[0].id.is_some());
+    assert!(found.warnings.iter().any(|w| w.contains("whether one is compacted is unknown")), "{:?}", found.warnings);
+    let mut member = Member::start(&guest, &Ledger::default());
+    member.until("the refusal", |m| {
+        m.said.iter().any(|s| s.starts_with("Failed") && s.contains("join group") && s.contains(&guest.group))
+    });
+
+    broker().grant(Right::ReadGroup, &guest.group);
+    let mut member = Member::start(&guest, &Ledger::default());
+    member.until("the trouble", |m| m.said.iter().any(|s| s.starts_with("Trouble") && s.contains("the right Read on topic")));
+    broker().grant(Right::ReadTopic, topic);
+    member.until("the records", |m| m.records == 10);
+    member.stop();
+}
+
+/// What a broker learns (a right, say) it learns a moment later.
+fn within_a_while<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "it did not come to pass");
     }
 }
 
