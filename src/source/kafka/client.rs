@@ -99,9 +99,8 @@ pub(super) fn config(settings: &Settings, partitions: usize) -> Result<ClientCon
 pub(super) fn create(config: &ClientConfig) -> Result<Native> {
     config.create_with_context(Context::default()).map_err(|e| {
         Error::Settings(match e {
-            KafkaError::ClientConfig(_, found, key, value) => {
-                format!("kafka.librdkafka {key:?} = {value:?}: librdkafka says {found:?}")
-            }
+            // Not the value: it may be a secret.
+            KafkaError::ClientConfig(_, found, key, _) => format!("kafka.librdkafka {key:?}: librdkafka says {found:?}"),
             KafkaError::ClientCreation(found) if !cfg!(feature = "tls") && found.contains("recompile") => {
                 format!("this build cannot log in that way ({found}); build huntline with the cargo feature `tls`")
             }

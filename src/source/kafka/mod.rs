@@ -25,9 +25,10 @@ pub use side::side_read;
 
 use crate::time::Micros;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What the daemon reads, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// `host:port`, at least one.
     pub brokers: Vec<String>,
@@ -42,6 +43,21 @@ pub struct Settings {
     /// Join no group and take every partition: for a store that one daemon owns.
     pub assign_all: bool,
     pub limits: Limits,
+}
+
+/// Without the password, and without librdkafka's settings, which may hold secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .field("topics", &self.topics)
+            .field("instance", &self.instance)
+            .field("on_gap", &self.on_gap)
+            .field("assign_all", &self.assign_all)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What to do where retention took records before they were read.

@@ -6,8 +6,7 @@
 //! another without hole or overlap, and their bytes in flight stay within the limits but for one batch.
 
 use super::Limits;
-use super::queue::Message;
-use crate::position::{Epoch, Position};
+use crate::position::{Epoch, Offset, Position};
 use crate::record::{Batch, Budget, PartitionId, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,8 +35,6 @@ pub(super) struct Outbox {
     record_bytes: usize,
     /// What the last batch held, for how much room the next one gets at once.
     expected: (usize, usize),
-    /// Records that came again and were left out.
-    pub repeated: u64,
 }
 
 impl Outbox {
@@ -53,7 +50,6 @@ impl Outbox {
             in_flight: Arc::default(),
             record_bytes: 1024,
             expected: (0, 0),
-            repeated: 0,
         }
     }
 
@@ -77,17 +73,22 @@ impl Outbox {
     }
 
     /// Copies one record in. A record below the position was there before and is left out.
-    pub fn push(&mut self, message: &Message<'_>) {
-        let offset = message.offset();
+    pub fn push<'h>(
+        &mut self,
+        offset: Offset,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) {
         if !self.growing.next.is_before(offset) {
-            self.repeated += 1;
             return;
         }
         if self.growing.records.is_empty() {
             self.growing.records.reserve(self.expected.0);
             self.growing.arena.reserve(self.expected.1);
         }
-        self.growing.push(offset, message.timestamp_ms(), message.key(), message.value(), message.headers());
+        self.growing.push(offset, timestamp_ms, key, value, headers);
         if self.growing.bytes() >= self.limits.batch_bytes {
             self.close();
         }
@@ -155,5 +156,94 @@ impl Outbox {
         let mut batch = self.full.pop_front()?;
         batch.budget = Some(Budget::take(&self.in_flight, batch.bytes()));
         Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { batch_records: 10, batch_bytes: 10_000, partition_in_flight_bytes: 12_000 };
+
+    fn outbox() -> Outbox {
+        Outbox::new(PartitionId::new("t", 0), Epoch(3), Position(100), LIMITS)
+    }
+
+    fn push(outbox: &mut Outbox, offsets: std::ops::Range<i64>, len: usize) {
+        for offset in offsets {
+            outbox.push(Offset(offset), 0, None, Some(&vec![b'x'; len]), []);
+        }
+    }
+
+    fn offsets(batch: &Batch) -> Vec<i64> {
+        batch.records.iter().map(|r| r.offset.0).collect()
+    }
+
+    #[test]
+    fn a_batch_goes_out_at_once_when_nothing_is_in_flight_and_grows_while_something_is() {
+        let (mut outbox, now) = (outbox(), Instant::now());
+        assert!(outbox.take(now).is_none());
+        push(&mut outbox, 100..101, 1);
+        let first = outbox.take(now).expect("the first record");
+        assert_eq!((offsets(&first), first.next, first.epoch), (vec![100], Position(101), Epoch(3)));
+        push(&mut outbox, 101..104, 1);
+        assert!(outbox.take(now).is_none());
+        push(&mut outbox, 104..106, 1);
+        assert!(outbox.take(now).is_none() && outbox.waits());
+        drop(first);
+        assert_eq!(offsets(&outbox.take(now).expect("the rest")), vec![101, 102, 103, 104, 105]);
+        assert!(!outbox.waits());
+    }
+
+    #[test]
+    fn a_batch_does_not_wait_for_ever_for_one_that_is_kept() {
+        let (mut outbox, now) = (outbox(), Instant::now());
+        push(&mut outbox, 100..101, 1);
+        let _kept = outbox.take(now).expect("a batch");
+        push(&mut outbox, 101..102, 1);
+        assert!(outbox.take(now).is_none());
+        assert!(outbox.take(now + LONGEST_WAIT).is_some());
+    }
+
+    #[test]
+    fn a_partition_has_no_room_when_its_batches_are_full_or_its_bytes_in_flight_used_up() {
+        let (mut outbox, now) = (outbox(), Instant::now());
+        push(&mut outbox, 100..110, 1);
+        assert_eq!(outbox.room(), 0);
+        let full = outbox.take(now).expect("a full batch");
+        assert_eq!(full.records.len(), 10);
+        assert!(outbox.room() > 0);
+        push(&mut outbox, 110..112, 6_000);
+        assert_eq!(outbox.room(), 0);
+        assert!(outbox.take(now).is_none(), "12,000 bytes are not to be passed");
+        drop(full);
+        let big = outbox.take(now).expect("a batch always goes out when nothing is in flight");
+        assert_eq!((offsets(&big), big.next), (vec![110, 111], Position(112)));
+    }
+
+    #[test]
+    fn the_position_moves_past_what_is_no_record_and_never_back() {
+        let (mut outbox, now) = (outbox(), Instant::now());
+        push(&mut outbox, 100..102, 1);
+        push(&mut outbox, 99..102, 1);
+        outbox.advance(Position(105));
+        outbox.advance(Position(90));
+        let batch = outbox.take(now).expect("a batch");
+        assert_eq!((offsets(&batch), batch.next), (vec![100, 101], Position(105)));
+        drop(batch);
+        outbox.advance(Position(106));
+        let marker = outbox.take(now).expect("a batch without records");
+        assert_eq!((offsets(&marker), marker.next), (vec![], Position(106)));
+    }
+
+    #[test]
+    fn before_a_gap_everything_goes_out_and_reading_goes_on_behind_it() {
+        let mut outbox = outbox();
+        push(&mut outbox, 100..103, 6_000);
+        let batches = outbox.take_all();
+        assert_eq!(batches.iter().flat_map(offsets).collect::<Vec<_>>(), vec![100, 101, 102]);
+        outbox.skip_to(Position(500));
+        assert!(outbox.take_all().is_empty());
+        assert_eq!(outbox.position(), Position(500));
     }
 }

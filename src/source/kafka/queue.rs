@@ -19,6 +19,7 @@
 //! position, and the next record would be left out. The position itself tells where the end is.
 
 use super::client::Native;
+use super::partition::Outbox;
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use rdkafka::bindings::*;
@@ -187,28 +188,33 @@ unsafe fn read_message(message: &rd_kafka_message_t) -> Taken<'_> {
 pub(super) struct Message<'a>(&'a rd_kafka_message_t);
 
 impl<'a> Message<'a> {
+    /// The one copy that is made of it.
+    pub fn copy_to(&self, outbox: &mut Outbox) {
+        outbox.push(self.offset(), self.timestamp_ms(), self.key(), self.value(), self.headers());
+    }
+
     pub fn offset(&self) -> Offset {
         Offset(self.0.offset)
     }
 
     /// Negative: it has none.
-    pub fn timestamp_ms(&self) -> i64 {
+    fn timestamp_ms(&self) -> i64 {
         let mut kind = rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives; one value is written.
         unsafe { rd_kafka_message_timestamp(self.0, &mut kind) }
     }
 
-    pub fn key(&self) -> Option<&'a [u8]> {
+    fn key(&self) -> Option<&'a [u8]> {
         // SAFETY: pointer and length belong together and live with the message.
         unsafe { bytes(self.0.key, self.0.key_len) }
     }
 
-    pub fn value(&self) -> Option<&'a [u8]> {
+    fn value(&self) -> Option<&'a [u8]> {
         // SAFETY: as above.
         unsafe { bytes(self.0.payload, self.0.len) }
     }
 
-    pub fn headers(&self) -> Headers<'a> {
+    fn headers(&self) -> Headers<'a> {
         let mut headers = ptr::null_mut();
         // SAFETY: the headers belong to the message; null is left where there are none.
         unsafe { rd_kafka_message_headers(self.0, &mut headers) };

@@ -221,7 +221,7 @@ impl Reader {
                 let Reading { outbox, queue, .. } = reading;
                 let mut error = None;
                 let count = queue.read(room, Duration::ZERO, |taken| match taken {
-                    Taken::Record(message) => outbox.push(&message),
+                    Taken::Record(message) => message.copy_to(outbox),
                     Taken::Error(code, text) => error = Some((code, text)),
                 });
                 // A marker alone wakes the thread but counts for nothing; the next tick sees it.
@@ -269,6 +269,12 @@ impl Reader {
                     let position = reading.outbox.position();
                     self.halt(id, format!("{id}: records from offset {position} on are damaged on the broker ({text}); expected them to pass their checksum"));
                 }
+            }
+            Code::TopicAuthorizationFailed => {
+                reading.state = State::Again(now + Duration::from_secs(1));
+                self.trouble(&format!("{id} {code:?}"), || {
+                    format!("{id} cannot be read: Kafka does not let us; expected the right Read on topic {:?}", id.topic)
+                });
             }
             _ => {
                 reading.state = State::Again(now + Duration::from_secs(1));
@@ -475,6 +481,10 @@ impl Reader {
 
     /// Reads the partition again from where its outbox is.
     pub fn restart(&mut self, id: &PartitionId) -> Result<(), String> {
+        if self.consumer.assignment_lost() {
+            // Adding to it would make it look valid again; the revocation is on its way.
+            return Ok(());
+        }
         self.remove_from_consumer(std::slice::from_ref(id));
         let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
         reading.queue = PartitionQueue::new(self.consumer.clone(), id, self.wakes.clone());

@@ -77,7 +77,7 @@ fn read(client: &Arc<Native>, settings: &Settings, what: &SideRead, out: &Sender
         let (mut end, mut error) = (None, None);
         // One message first, so that a few records do not wait for more; then all that is there.
         let mut taken = |taken: Taken<'_>| match taken {
-            Taken::Record(message) if !what.until.is_before(message.offset()) => outbox.push(&message),
+            Taken::Record(message) if !what.until.is_before(message.offset()) => message.copy_to(&mut outbox),
             Taken::Record(_) => end = Some(what.until),
             Taken::Error(code, text) => error = Some((code, text)),
         };

@@ -10,10 +10,12 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::ptr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -142,6 +144,50 @@ impl Broker {
         assert!(done.elements().iter().all(|e| e.error().is_ok()), "{done:?}");
     }
 
+    /// Grants user `guest` a right on a topic, or on a group.
+    pub fn grant(&self, operation: Right, name: &str) {
+        use rdkafka::bindings::*;
+        let admin = self.admin();
+        let (kind, operation) = match operation {
+            Right::DescribeTopic => {
+                (rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_DESCRIBE)
+            }
+            Right::ReadTopic => {
+                (rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)
+            }
+            Right::ReadGroup => {
+                (rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_GROUP, rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)
+            }
+        };
+        let name = CString::new(name).expect("a name");
+        let mut error = [0; 256];
+        // SAFETY: everything made here is destroyed here, after the answer came.
+        unsafe {
+            let native = admin.inner().native_ptr();
+            let pattern = rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL;
+            let allow = rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW;
+            let (principal, host) = (c"User:guest".as_ptr(), c"*".as_ptr());
+            let mut acl = rd_kafka_AclBinding_new(
+                kind,
+                name.as_ptr(),
+                pattern,
+                principal,
+                host,
+                operation,
+                allow,
+                error.as_mut_ptr(),
+                error.len(),
+            );
+            let queue = rd_kafka_queue_new(native);
+            rd_kafka_CreateAcls(native, &mut acl, 1, ptr::null(), queue);
+            let event = rd_kafka_queue_poll(queue, 20_000);
+            assert!(!event.is_null() && rd_kafka_event_error(event) == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+            rd_kafka_event_destroy(event);
+            rd_kafka_queue_destroy(queue);
+            rd_kafka_AclBinding_destroy(acl);
+        }
+    }
+
     pub fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {
         let mut config = self.config();
         config.set("linger.ms", "5").set("queue.buffering.max.messages", "1000000").set("enable.idempotence", "true");
@@ -150,6 +196,13 @@ impl Broker {
         }
         config.create().expect("a producer")
     }
+}
+
+#[derive(Clone, Copy)]
+pub enum Right {
+    DescribeTopic,
+    ReadTopic,
+    ReadGroup,
 }
 
 /// Sends numbered records: value `"<n> <padding>"`, key `"k<n>"`, timestamp `1_700_000_000_000 + n`.

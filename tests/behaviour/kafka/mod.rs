@@ -3,7 +3,7 @@
 mod broker;
 mod member;
 
-use broker::{broker, send, send_raw};
+use broker::{Right, broker, send, send_raw};
 use huntline::position::{Epoch, Position};
 use huntline::record::PartitionId;
 use huntline::source::kafka::{Error, Limits, OnGap, Settings, Start, identity, refused_setting, resolve_start, side_read};
@@ -93,47 +93,91 @@ fn aborted_transactions_are_no_records_and_the_position_passes_their_markers_at_
     member.stop();
 }
 
+/// Settings of a group that notices its members quickly.
+fn lively(topic: &str) -> Settings {
+    let mut settings = settings(topic);
+    settings.librdkafka.insert("heartbeat.interval.ms".into(), "300".into());
+    settings
+}
+
+/// Lets both members take events until `done`.
+fn both(a: &mut Member, b: &mut Member, what: &str, done: impl Fn(&Member, &Member) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done(a, b) {
+        assert!(Instant::now() < deadline, "{what} did not happen: {:#?} {:#?}", a.said, b.said);
+        a.within(Duration::from_millis(5), |_| false);
+        b.within(Duration::from_millis(5), |_| false);
+    }
+}
+
 #[test]
 fn members_join_and_leave_under_load_and_every_record_is_committed_once() {
     let topic = "rebalances";
     broker().create_topic(topic, 6, &[]);
-    let per_partition = 60_000;
+    let (done, stop) = std::sync::mpsc::channel::<()>();
     let load = std::thread::spawn(move || {
         let producer = broker().producer(&[("compression.codec", "lz4")]);
-        for from in (0..per_partition).step_by(500) {
+        let mut sent = 0;
+        while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
             for p in 0..6 {
-                send(&producer, topic, p, from..from + 500, 50);
+                send(&producer, topic, p, sent..sent + 1000, 50);
             }
+            sent += 1000;
         }
+        sent
     });
     let ledger = Ledger::default();
-    let settings = settings(topic);
-    let all = 6 * per_partition as usize;
+    let settings = lively(topic);
     let mut first = Member::start(&settings, &ledger);
     first.until("all partitions", |m| m.claims.len() == 6 && m.records > 1000);
-    let mut second = Member::start(&settings, &ledger);
-    let both = |first: &mut Member, second: &mut Member, what: &str, done: &dyn Fn(&Member, &Member) -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !done(first, second) {
-            assert!(Instant::now() < deadline, "{what} did not happen: {:#?} {:#?}", first.said, second.said);
-            first.within(Duration::from_millis(5), |_| false);
-            second.within(Duration::from_millis(5), |_| false);
-        }
-    };
-    both(&mut first, &mut second, "sharing", &|a, b| a.claims.len() == 3 && b.claims.len() == 3 && b.records > 1000);
-    let left = second.records;
-    second.stop();
-    first.until("all partitions again", |m| m.claims.len() == 6);
-    let mut third = Member::start(&settings, &ledger);
-    both(&mut first, &mut third, "sharing again", &|a, b| a.claims.len() == 3 && b.claims.len() == 3);
-    load.join().expect("the load");
-    both(&mut first, &mut third, "everything", &|a, _| a.ledger.total() >= all);
-    for p in 0..6 {
-        assert_eq!(ledger.numbers(&partition(topic, p)), (0..per_partition).collect::<Vec<u64>>(), "partition {p}");
+    for _ in 0..3 {
+        let mut second = Member::start(&settings, &ledger);
+        both(&mut first, &mut second, "sharing", |a, b| a.claims.len() == 3 && b.claims.len() == 3 && b.records > 1000);
+        second.stop();
+        first.until("all partitions again", |m| m.claims.len() == 6);
     }
-    assert!(left > 0 && first.revocations >= 2, "no rebalance happened");
+    drop(done);
+    let sent = load.join().expect("the load");
+    first.until("everything", |m| m.ledger.total() >= 6 * sent as usize);
+    for p in 0..6 {
+        assert_eq!(ledger.numbers(&partition(topic, p)), (0..sent).collect::<Vec<u64>>(), "partition {p}");
+    }
+    assert_eq!(first.revocations, 3, "{:#?}", first.said);
     first.stop();
-    third.stop();
+}
+
+#[test]
+fn a_rebalance_while_everything_is_read_leaves_no_later_record_out() {
+    let topic = "quiet-rebalances";
+    broker().create_topic(topic, 4, &[]);
+    let producer = broker().producer(&[]);
+    let (ledger, settings) = (Ledger::default(), lively(topic));
+    let mut first = Member::start(&settings, &ledger);
+    let mut sent = 0;
+    let mut one_each = || {
+        for p in 0..4 {
+            send(&producer, topic, p, sent..sent + 1, 0);
+        }
+        sent += 1;
+        sent
+    };
+    let read = |m: &Member, sent: u64| (0..4).all(|p| m.ledger.numbers(&partition(topic, p)).len() as u64 == sent);
+    for _ in 0..3 {
+        let sent = one_each();
+        first.until("one record of each", |m| read(m, sent));
+        let mut second = Member::start(&settings, &ledger);
+        both(&mut first, &mut second, "sharing", |a, b| a.claims.len() == 2 && b.claims.len() == 2);
+        let sent = one_each();
+        both(&mut first, &mut second, "one more of each", |a, _| read(a, sent));
+        second.stop();
+        first.until("all partitions again", |m| m.claims.len() == 4);
+    }
+    let sent = one_each();
+    first.until("the last of each", |m| read(m, sent));
+    for p in 0..4 {
+        assert_eq!(ledger.numbers(&partition(topic, p)), (0..sent).collect::<Vec<u64>>());
+    }
+    first.stop();
 }
 
 #[test]
@@ -372,19 +416,6 @@ fn what_cannot_be_read_is_refused_by_name() {
     }
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 
-    let login = |password: &str| {
-        let mut settings = Settings { brokers: vec![broker().login_address.clone()], ..good.clone() };
-        for (key, value) in [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "guest")] {
-            settings.librdkafka.insert(key.into(), value.into());
-        }
-        settings.sasl_password = Some(password.into());
-        settings
-    };
-    let wrong = refusal(identity(&login("wrong")));
-    assert!(wrong.contains("refuses the login of user \"guest\""), "{wrong}");
-    let unseen = refusal(identity(&login("guest")));
-    assert!(unseen.contains("does not let user \"guest\" see topic \"refusals\""), "{unseen}");
-
     let with = |key: &str, value: &str| {
         let mut settings = good.clone();
         settings.librdkafka.insert(key.into(), value.into());
@@ -397,6 +428,53 @@ fn what_cannot_be_read_is_refused_by_name() {
     if !cfg!(feature = "tls") {
         let tls = with("security.protocol", "SASL_SSL");
         assert!(tls.contains("cargo feature `tls`"), "{tls}");
+    }
+}
+
+#[test]
+fn a_wrong_password_and_each_missing_right_are_told_by_name() {
+    let topic = "rights";
+    broker().create_topic(topic, 1, &[]);
+    send(&broker().producer(&[]), topic, 0, 0..10, 0);
+    let guest = |password: &str| {
+        let mut settings = Settings { brokers: vec![broker().login_address.clone()], ..settings(topic) };
+        for (key, value) in [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "guest")] {
+            settings.librdkafka.insert(key.into(), value.into());
+        }
+        settings.sasl_password = Some(password.into());
+        settings
+    };
+    let wrong = refusal(identity(&guest("wrong")));
+    assert!(wrong.contains("refuses the login of user \"guest\"") && !wrong.contains("wrong"), "{wrong}");
+    let guest = guest("guest");
+    let unseen = refusal(identity(&guest));
+    assert!(unseen.contains("does not let user \"guest\" see topic \"rights\""), "{unseen}");
+
+    broker().grant(Right::DescribeTopic, topic);
+    let found = within_a_while(|| identity(&guest).ok());
+    assert!(found.log.topics[0].id.is_some());
+    assert!(found.warnings.iter().any(|w| w.contains("whether one is compacted is unknown")), "{:?}", found.warnings);
+    let mut member = Member::start(&guest, &Ledger::default());
+    member.until("the refusal", |m| {
+        m.said.iter().any(|s| s.starts_with("Failed") && s.contains("join group") && s.contains(&guest.group))
+    });
+
+    broker().grant(Right::ReadGroup, &guest.group);
+    let mut member = Member::start(&guest, &Ledger::default());
+    member.until("the trouble", |m| m.said.iter().any(|s| s.starts_with("Trouble") && s.contains("the right Read on topic")));
+    broker().grant(Right::ReadTopic, topic);
+    member.until("the records", |m| m.records == 10);
+    member.stop();
+}
+
+/// What a broker learns (a right, say) it learns a moment later.
+fn within_a_while<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "it did not come to pass");
     }
 }
 
