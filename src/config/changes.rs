@@ -77,7 +77,7 @@ fn places(event: &EventPlaces) -> Vec<(&'static str, String)> {
         ("id", format!("[{}]", id.join(", "))),
         ("type", place(&event.event_type)),
         ("time", event.time.as_ref().map_or("\"timestamp\"".to_owned(), place)),
-        ("max_bytes", format!("{:?}", super::compile::format_size(event.max_bytes))),
+        ("max_bytes", format!("{:?}", super::values::format_size(event.max_bytes))),
     ]
 }
 

@@ -9,6 +9,7 @@
 //! The commands hand it names of files; everything else gets its own section of [`Settings`].
 //! Invariant: nothing that fails a check runs, and no message shows a secret.
 
+mod aggregates;
 mod changes;
 mod compile;
 mod definitions;
@@ -19,6 +20,7 @@ mod refused;
 mod secrets;
 mod settings;
 mod structure;
+mod values;
 mod written;
 
 pub use changes::{definitions_changes, definitions_json};
