@@ -1,27 +1,36 @@
 //! Parse, run, exit code.
 
 use clap::Parser;
+use huntline::cli::{self, Cli, Command, dead_letters, hunts, migrate, run};
+use std::io::{stderr, stdout};
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Parser)]
-enum Command {
-    Demo(huntline::cli::demo::DemoArgs),
-    Generate(huntline::cli::generate::GenerateArgs),
-    Run {
-        #[arg(long)]
-        config: Vec<std::path::PathBuf>,
-    },
-}
-
-fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().init();
-    match Command::parse() {
-        Command::Demo(args) => huntline::cli::demo::run(args),
-        Command::Generate(args) => huntline::cli::generate::run(args),
-        Command::Run { config } => {
-            let loaded = huntline::config::load(&config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-            huntline::daemon::run(loaded.settings, Default::default())
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => cli::demo::run(args).map(|()| 0),
+        Command::Check(args) => cli::check::run(&args, &mut stdout(), &mut stderr()).map_err(Into::into),
+        Command::Config(args) => cli::config::run(&args, &mut stdout(), &mut stderr()).map_err(Into::into),
+        Command::Migrate(args) => migrate::run(&args),
+        Command::Generate(args) => cli::generate::run(args).map(|()| 0),
+        Command::Hunts(args) => hunts::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Completions(args) => {
+            cli::completions(&args, &mut stdout());
+            Ok(0)
         }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(usage) => usage.exit(),
+            None => {
+                eprintln!("huntline: {error:#}");
+                ExitCode::from(1)
+            }
+        },
     }
 }

@@ -6,7 +6,11 @@
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod dead_letters;
 pub mod generate;
+pub mod hunts;
+pub mod migrate;
+pub mod run;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;

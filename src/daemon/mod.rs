@@ -448,7 +448,8 @@ impl Signals {
     }
 }
 
-fn store_target(url: &config::StoreUrl) -> crate::store::Target {
+/// Where the configured store is.
+pub fn store_target(url: &config::StoreUrl) -> crate::store::Target {
     use crate::store::Target;
     match url {
         config::StoreUrl::Postgres { url, password } => {

@@ -1,0 +1,2 @@
+//! letters
+pub fn run(_: &super::DeadLettersArgs) -> anyhow::Result<u8> { unimplemented!() }

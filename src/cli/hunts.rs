@@ -1,0 +1,2 @@
+//! hunts
+pub fn run(_: &super::HuntsArgs) -> anyhow::Result<u8> { unimplemented!() }
