@@ -9,6 +9,7 @@
 //! Invariant: rdkafka's types stop at this folder, and its unsafe half at [`queue`] and [`admin`].
 
 mod admin;
+mod care;
 mod client;
 mod identity;
 mod partition;

@@ -2,19 +2,19 @@
 //!
 //! Each turn of its loop takes the daemon's commands, serves librdkafka's events, reads every partition
 //! that has room, hands over what is due, and ten times a second looks after partitions that do not
-//! go as they should ([`Reader::tick`]). Claims happen elsewhere: an assignment is acknowledged empty, and a
+//! go as they should ([`Reader::tick`], in [`super::care`]). Claims happen elsewhere: an assignment is acknowledged empty, and a
 //! partition is added when the daemon says where it starts.
 //!
 //! Invariant: a partition is read from exactly the position its outbox has come to. Whatever puts that in doubt
 //! (an error among its records, a record through `poll`, a stall) ends in [`Reader::restart`] at that position.
 
-use super::admin::{Answer, Queries, Which};
+use super::Settings;
+use super::admin::Queries;
 use super::client::{self, Native};
 use super::partition::Outbox;
 use super::queue::{PartitionQueue, Taken};
 use super::rebalance::Revocation;
-use super::watchdog::{Verdict, Watchdog};
-use super::{OnGap, Settings};
+use super::watchdog::Watchdog;
 use crate::position::Position;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, LogIdentity};
@@ -30,13 +30,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 const TICK: Duration = Duration::from_millis(100);
-const ENDS_EVERY: Duration = Duration::from_secs(3);
-const TOPICS_EVERY: Duration = Duration::from_secs(30);
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long dropping a consumer may take before it is left behind.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a damaged run of records is fetched again before the partition halts.
-const DAMAGED_TRIES: u32 = 3;
 
 /// Starts the thread. It ends after `Command::Stop` (or when every sender of commands is gone) with `Event::Stopped`, or with `Event::Failed`.
 pub fn start(settings: Settings, identity: LogIdentity, events: UnboundedSender<Event>) -> (Sender<Command>, JoinHandle<()>) {
@@ -54,17 +49,18 @@ pub fn start(settings: Settings, identity: LogIdentity, events: UnboundedSender<
 /// One partition being read.
 pub(super) struct Reading {
     pub outbox: Outbox,
-    queue: PartitionQueue,
+    pub queue: PartitionQueue,
     /// Something has come out of the queue since it was last assigned.
-    seen: bool,
-    state: State,
-    dog: Watchdog,
+    pub seen: bool,
+    pub state: State,
+    pub dog: Watchdog,
     /// It had no room at some time since the watchdog last looked.
-    held_back: bool,
-    damaged: u32,
+    pub held_back: bool,
+    /// How often in a row its records arrived damaged.
+    pub damaged: u32,
 }
 
-enum State {
+pub(super) enum State {
     Reading,
     /// To be read again from its position, at this time.
     Again(Instant),
@@ -78,11 +74,11 @@ enum State {
 
 pub(super) struct Reader {
     pub settings: Settings,
-    identity: LogIdentity,
+    pub identity: LogIdentity,
     pub events: UnboundedSender<Event>,
     pub commands: Receiver<Command>,
     pub consumer: Arc<Native>,
-    queries: Queries,
+    pub queries: Queries,
     wakes: Arc<Thread>,
     /// What the group gives us, claimed or not.
     pub given: BTreeSet<PartitionId>,
@@ -90,12 +86,12 @@ pub(super) struct Reader {
     pub readings: BTreeMap<PartitionId, Reading>,
     pub revocations: Vec<Revocation>,
     pub ever_assigned: bool,
-    /// Consumers that were replaced because a partition was stuck, since one last moved.
-    renewed: u32,
+    /// Partitions for whose sake the consumer was replaced, and that have not moved since.
+    pub renewed: BTreeSet<PartitionId>,
     troubles: HashMap<String, Instant>,
     ticked: Instant,
-    ends_asked: Instant,
-    topics_asked: Instant,
+    pub ends_asked: Instant,
+    pub topics_asked: Instant,
 }
 
 impl Reader {
@@ -120,7 +116,7 @@ impl Reader {
             readings: BTreeMap::new(),
             revocations: Vec::new(),
             ever_assigned: false,
-            renewed: 0,
+            renewed: BTreeSet::new(),
             troubles: HashMap::new(),
             ticked: now,
             ends_asked: now,
@@ -240,6 +236,7 @@ impl Reader {
             while let Some(batch) = reading.outbox.take(now) {
                 busy = true;
                 reading.damaged = 0;
+                self.renewed.remove(id);
                 let _ = self.events.send(Event::Batch(batch));
             }
         }
@@ -247,212 +244,6 @@ impl Reader {
             self.mend(&id, code, &text, now);
         }
         busy
-    }
-
-    /// An error came out among a partition's records.
-    fn mend(&mut self, id: &PartitionId, code: Code, text: &str, now: Instant) {
-        let Some(reading) = self.readings.get_mut(id) else { return };
-        match code {
-            Code::AutoOffsetReset | Code::OffsetOutOfRange => {
-                reading.state = State::OutOfRange { asked: now, low: None, high: None };
-                self.ask_range(id);
-            }
-            Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::InvalidMessageSize => {
-                reading.damaged += 1;
-                if reading.damaged <= DAMAGED_TRIES {
-                    reading.state = State::Again(now + Duration::from_secs(1));
-                    let position = reading.outbox.position();
-                    self.trouble(&format!("damaged {id}"), || {
-                        format!("{id}: records from offset {position} on arrived damaged ({text}); fetching them again")
-                    });
-                } else {
-                    let position = reading.outbox.position();
-                    self.halt(id, format!("{id}: records from offset {position} on are damaged on the broker ({text}); expected them to pass their checksum"));
-                }
-            }
-            Code::TopicAuthorizationFailed => {
-                reading.state = State::Again(now + Duration::from_secs(1));
-                self.trouble(&format!("{id} {code:?}"), || {
-                    format!("{id} cannot be read: Kafka does not let us; expected the right Read on topic {:?}", id.topic)
-                });
-            }
-            _ => {
-                reading.state = State::Again(now + Duration::from_secs(1));
-                self.trouble(&format!("{id} {code:?}"), || format!("{id} cannot be read now: {text}"));
-            }
-        }
-    }
-
-    /// Hands over what was read, says why, and stops reading the partition.
-    fn halt(&mut self, id: &PartitionId, why: String) {
-        let Some(mut reading) = self.readings.remove(id) else { return };
-        for batch in reading.outbox.take_all() {
-            self.send(Event::Batch(batch));
-        }
-        let epoch = reading.outbox.epoch();
-        self.remove_from_consumer(std::slice::from_ref(id));
-        self.send(Event::Halted { partition: id.clone(), epoch, why });
-    }
-
-    fn ask_range(&self, id: &PartitionId) {
-        for which in [Which::Low, Which::High] {
-            self.queries.offsets(which, std::slice::from_ref(id), QUERY_TIMEOUT);
-        }
-    }
-
-    /// The brokers said where the log begins and ends: a gap, or a log that is not the one we read.
-    fn judge_range(&mut self, id: &PartitionId, low: i64, high: i64, now: Instant) -> Result<(), String> {
-        let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
-        let (from, to, epoch) = (reading.outbox.position(), Position(low), reading.outbox.epoch());
-        if from > Position(high) {
-            self.halt(
-                id,
-                format!(
-                    "{id}: the position is {from}, but the log ends at {high}; it was truncated, or the topic was re-created. Expected a log that still holds what was read from it"
-                ),
-            );
-        } else if from >= to {
-            // In range after all (a new leader was behind for a moment).
-            reading.state = State::Again(now + Duration::from_secs(1));
-        } else {
-            let batches = reading.outbox.take_all();
-            reading.outbox.skip_to(to);
-            for batch in batches {
-                self.send(Event::Batch(batch));
-            }
-            self.send(Event::Gap { partition: id.clone(), epoch, from, to });
-            match self.settings.on_gap {
-                OnGap::Continue => self.restart(id)?,
-                OnGap::Halt => {
-                    self.readings.remove(id);
-                    self.remove_from_consumer(std::slice::from_ref(id));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks after what does not go by itself.
-    fn tick(&mut self, now: Instant) -> Result<(), String> {
-        let mut again = Vec::new();
-        let mut ranges = Vec::new();
-        for (id, reading) in &mut self.readings {
-            if !reading.seen {
-                reading.queue.forward();
-            }
-            match &mut reading.state {
-                State::Again(at) if *at <= now => again.push(id.clone()),
-                State::OutOfRange { asked, .. } if now.duration_since(*asked) > QUERY_TIMEOUT => {
-                    *asked = now;
-                    ranges.push(id.clone());
-                }
-                _ => {}
-            }
-        }
-        for id in &ranges {
-            self.ask_range(id);
-        }
-        for id in &again {
-            self.restart(id)?;
-        }
-        if now.duration_since(self.ends_asked) >= ENDS_EVERY && !self.readings.is_empty() {
-            self.ends_asked = now;
-            let ids: Vec<PartitionId> = self.readings.keys().cloned().collect();
-            self.queries.offsets(Which::Stable, &ids, QUERY_TIMEOUT);
-        }
-        if now.duration_since(self.topics_asked) >= TOPICS_EVERY {
-            self.topics_asked = now;
-            self.queries.topics(&self.settings.topics, QUERY_TIMEOUT);
-        }
-        while let Some(answer) = self.queries.poll(Duration::ZERO) {
-            self.hear(answer, now)?;
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, answer: Answer, now: Instant) -> Result<(), String> {
-        match answer {
-            Answer::Offsets(Which::Stable, found) => {
-                for (id, offset) in found {
-                    match offset {
-                        Ok(end) => self.watch(&id, Position(end), now)?,
-                        Err(code) => self.trouble(&format!("end {id}"), || format!("Kafka does not say where {id} ends: {code}")),
-                    }
-                }
-            }
-            Answer::Offsets(which, found) => {
-                for (id, offset) in found {
-                    let Some(Reading { state: State::OutOfRange { low, high, .. }, .. }) = self.readings.get_mut(&id) else {
-                        continue;
-                    };
-                    let (Ok(offset), true) = (offset, matches!(which, Which::Low | Which::High)) else { continue };
-                    *if which == Which::Low { &mut *low } else { &mut *high } = Some(offset);
-                    if let (Some(low), Some(high)) = (*low, *high) {
-                        self.judge_range(&id, low, high, now)?;
-                    }
-                }
-            }
-            Answer::Topics(topics) => {
-                for described in topics {
-                    if let Ok((id, partitions)) = described.found {
-                        self.compare_topic(&described.topic, &id, partitions)?;
-                    }
-                }
-            }
-            Answer::Configs(_) => {}
-            Answer::Failed(why) => self.trouble("query", || format!("Kafka does not answer: {why}")),
-        }
-        Ok(())
-    }
-
-    /// Says the partition's end and whether it moves as it should.
-    fn watch(&mut self, id: &PartitionId, stable: Position, now: Instant) -> Result<(), String> {
-        let Some(reading) = self.readings.get_mut(id) else { return Ok(()) };
-        self.events.send(Event::End { partition: id.clone(), end: stable }).ok();
-        let high = reading.queue.cached_high().unwrap_or(stable);
-        let position = reading.outbox.position();
-        let could_read = !std::mem::take(&mut reading.held_back) && matches!(reading.state, State::Reading);
-        match reading.dog.judge(now, position, stable, high, could_read, self.renewed) {
-            Verdict::Fine => {}
-            Verdict::Seek => {
-                let action = format!("it stood at {position} while records up to {stable} were there; sought to {position}");
-                self.send(Event::Stalled { partition: id.clone(), action });
-                self.restart(id)?;
-            }
-            Verdict::Renew => {
-                let action = format!("it still stood at {position} below {stable} after a seek; a new consumer is started");
-                self.send(Event::Stalled { partition: id.clone(), action });
-                self.renewed += 1;
-                self.renew()?;
-            }
-            Verdict::GiveUp => {
-                return Err(format!("{id} stands at {position} while records up to {stable} are there; neither a seek nor a new consumer helped"));
-            }
-            Verdict::TransactionHangs(long) => self.trouble(&format!("transaction {id}"), || {
-                format!(
-                    "{id}: the last stable offset has stood at {stable} for {} minutes while the log goes on to {high}: a producer's transaction hangs",
-                    long.as_secs() / 60
-                )
-            }),
-        }
-        Ok(())
-    }
-
-    /// A topic's id must stay; partitions it gained are taken when no group would give them.
-    fn compare_topic(&mut self, topic: &str, id: &str, partitions: i32) -> Result<(), String> {
-        let Some(known) = self.identity.topics.iter_mut().find(|t| t.topic == topic) else { return Ok(()) };
-        if let Some(before) = known.id.as_deref().filter(|before| *before != id) {
-            return Err(format!(
-                "topic {topic:?} was re-created: its id was {before} and is {id} now; what was read belongs to the former one"
-            ));
-        }
-        let new: Vec<PartitionId> = (known.partitions..partitions).map(|p| PartitionId::new(topic, p)).collect();
-        known.partitions = known.partitions.max(partitions);
-        if self.settings.assign_all && !new.is_empty() {
-            self.given.extend(new.iter().cloned());
-            self.send(Event::Assigned(new));
-        }
-        Ok(())
     }
 
     /// Becomes a member of the group, or takes everything.
@@ -513,7 +304,7 @@ impl Reader {
     }
 
     /// Replaces the consumer; everything that was given is lost and will be given anew.
-    fn renew(&mut self) -> Result<(), String> {
+    pub fn renew(&mut self) -> Result<(), String> {
         let consumer = connect(&self.settings, &self.identity, &self.wakes)?;
         self.readings.clear();
         self.revocations.clear();

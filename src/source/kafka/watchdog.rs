@@ -38,7 +38,8 @@ impl Watchdog {
     }
 
     /// `stable` and `high`: the last stable offset and the end of the log, both just seen. `reading`: it
-    /// could be read all the time. `renewed`: how often a new consumer was started for want of progress.
+    /// could be read all the time. `renewed`: a new consumer was started for its
+    /// sake, and it has not moved since.
     pub fn judge(
         &mut self,
         now: Instant,
@@ -46,7 +47,7 @@ impl Watchdog {
         stable: Position,
         high: Position,
         reading: bool,
-        renewed: u32,
+        renewed: bool,
     ) -> Verdict {
         if position != self.position || !reading || position >= stable {
             (self.position, self.moved) = (position, now);
@@ -62,7 +63,7 @@ impl Watchdog {
             self.seeks += 1;
             return match (self.seeks, renewed) {
                 (1, _) => Verdict::Seek,
-                (_, 0) => Verdict::Renew,
+                (_, false) => Verdict::Renew,
                 _ => Verdict::GiveUp,
             };
         }
@@ -88,10 +89,10 @@ mod tests {
         let start = Instant::now();
         let mut dog = Watchdog::new(Position(5), start);
         for s in 0..1000 {
-            assert_eq!(dog.judge(at(start, s), Position(5), Position(5), Position(5), true, 0), Verdict::Fine);
+            assert_eq!(dog.judge(at(start, s), Position(5), Position(5), Position(5), true, false), Verdict::Fine);
         }
         for s in 1000..2000 {
-            assert_eq!(dog.judge(at(start, s), Position(5), Position(s as i64), Position(s as i64), false, 0), Verdict::Fine);
+            assert_eq!(dog.judge(at(start, s), Position(5), Position(s as i64), Position(s as i64), false, false), Verdict::Fine);
         }
     }
 
@@ -101,13 +102,13 @@ mod tests {
         let mut dog = Watchdog::new(Position(5), start);
         let judge =
             |dog: &mut Watchdog, s, renewed| dog.judge(at(start, s), Position(5), Position(9), Position(9), true, renewed);
-        assert_eq!(judge(&mut dog, 3, 0), Verdict::Fine);
-        assert_eq!(judge(&mut dog, 30, 0), Verdict::Seek);
-        assert_eq!(judge(&mut dog, 59, 0), Verdict::Fine);
-        assert_eq!(judge(&mut dog, 60, 0), Verdict::Renew);
+        assert_eq!(judge(&mut dog, 3, false), Verdict::Fine);
+        assert_eq!(judge(&mut dog, 30, false), Verdict::Seek);
+        assert_eq!(judge(&mut dog, 59, false), Verdict::Fine);
+        assert_eq!(judge(&mut dog, 60, false), Verdict::Renew);
         let mut dog = Watchdog::new(Position(5), start);
-        assert_eq!(judge(&mut dog, 30, 1), Verdict::Seek);
-        assert_eq!(judge(&mut dog, 60, 1), Verdict::GiveUp);
+        assert_eq!(judge(&mut dog, 30, true), Verdict::Seek);
+        assert_eq!(judge(&mut dog, 60, true), Verdict::GiveUp);
     }
 
     #[test]
@@ -115,10 +116,10 @@ mod tests {
         let start = Instant::now();
         let mut dog = Watchdog::new(Position(5), start);
         for s in 0..300 {
-            assert_eq!(dog.judge(at(start, s), Position(5), Position(5), Position(50 + s as i64), true, 0), Verdict::Fine);
+            assert_eq!(dog.judge(at(start, s), Position(5), Position(5), Position(50 + s as i64), true, false), Verdict::Fine);
         }
         assert!(matches!(
-            dog.judge(at(start, 301), Position(5), Position(5), Position(400), true, 0),
+            dog.judge(at(start, 301), Position(5), Position(5), Position(400), true, false),
             Verdict::TransactionHangs(_)
         ));
     }
