@@ -226,6 +226,17 @@ async fn a_plain_role_needs_the_documented_rights_and_no_more() {
     assert_eq!(reader.hunt("h").await.unwrap().unwrap().events, 1);
     assert!(fatal(reader.claim(&a0(), &owner("viewer")).await).contains("Rights in Postgres"));
 
+    // A daemon that must not change the schema needs a few more.
+    let rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA huntline";
+    server.query(
+        &url,
+        &format!("CREATE ROLE worker LOGIN PASSWORD 'w'; GRANT USAGE ON SCHEMA huntline TO worker; GRANT {rights} TO worker"),
+    );
+    let worker = Store::open(&as_user(&url, "worker", "w"), false).await.unwrap();
+    bind(&worker).await;
+    let claimed = worker.claim(&a0(), &owner("worker")).await.unwrap();
+    worker.checkpoint(Arc::new(checkpoint(&a0(), &claimed, "worker")), merge()).await.unwrap();
+
     // Or the role may create the schema itself.
     let url = server.create_database();
     let database = url.rsplit('/').next().unwrap();
