@@ -4,4 +4,5 @@
 
 #[allow(dead_code, reason = "the oracle says more than any one test asks")]
 mod oracle;
+mod planted;
 mod simulation;
