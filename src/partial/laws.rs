@@ -163,10 +163,12 @@ proptest! {
         let bench = Bench::new(usize::MAX);
         let event = |f: &f64| Event { value: format!("{f:?}"), time: 0, id: None };
         let partials: Vec<Partial> = parts.iter().map(|part| bench.fold(&part.iter().map(event).collect::<Vec<_>>())).collect();
-        let view: serde_json::Value = serde_json::from_str(&bench.fold.view(&bench.merged(&partials.iter().collect::<Vec<_>>()))).unwrap();
+        let view = bench.fold.view(&bench.merged(&partials.iter().collect::<Vec<_>>()));
+        // As written: a parser may round.
+        let view: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&view).unwrap();
         let sum_of = |floats: &[f64]| floats.iter().copied().reduce(|a, b| a + b).unwrap_or(0.0);
         let expected = sum_of(&parts.iter().map(|part| sum_of(part)).collect::<Vec<_>>());
-        prop_assert_eq!(view["sum"].as_f64(), Some(expected + 0.0).filter(|f| f.is_finite()));
+        prop_assert_eq!(view["sum"].get().parse().ok(), Some(expected + 0.0).filter(|f| f.is_finite()));
     }
 
     #[test]

@@ -10,8 +10,6 @@ use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Hunts asked for a snapshot in one turn.
-const A_SWEEP: usize = 1024;
 /// Losses for which no record is to blame, with no snapshot saved between them, after which a hunt waits for an operator.
 const LOSSES: u32 = 3;
 
@@ -131,7 +129,7 @@ impl Machine {
     /// Asks some more hunts for their snapshot at the boundary; those that get events in the meantime are asked with these.
     pub(super) fn sweep(&mut self) {
         let Some(closing) = &mut self.closing else { return };
-        let end = closing.hunts.len().min(closing.swept + A_SWEEP);
+        let end = closing.hunts.len().min(closing.swept + self.a_sweep);
         let asked: Vec<u32> = closing.hunts[closing.swept..end].to_vec();
         closing.swept = end;
         let more = end < closing.hunts.len();

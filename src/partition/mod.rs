@@ -188,6 +188,8 @@ pub struct Machine {
     open: Pending,
     closing: Option<Closing>,
     last_boundary: Micros,
+    /// Hunts asked for a snapshot in one turn.
+    a_sweep: usize,
     slots: Slots,
     /// Slots with records since the last boundary.
     dirty: Vec<u32>,
@@ -249,6 +251,7 @@ impl Machine {
             open: Pending::default(),
             closing: None,
             last_boundary: Micros(0),
+            a_sweep: 1024,
             slots: Slots::default(),
             dirty: Vec::new(),
             lagging: Vec::new(),
@@ -262,6 +265,12 @@ impl Machine {
             hand: 0,
             effects: Vec::new(),
         }
+    }
+
+    /// With another number of hunts asked for a snapshot in one turn.
+    pub fn sweeping(mut self, hunts: usize) -> Self {
+        self.a_sweep = hunts;
+        self
     }
 
     /// One step: what is to be done, in order. Inputs that come too late for their phase change nothing.

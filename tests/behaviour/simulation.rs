@@ -78,15 +78,16 @@ impl World {
         let (mut poison, mut flaky) = (BTreeSet::new(), BTreeMap::new());
         let mut offset = rng.i64(0..3);
         let mut now = 1_700_000_000_000;
+        let behind = if rng.f64() < 0.3 { 0.7 } else { 0.1 };
         let poisonous = if rng.bool() { 0.0 } else { 0.06 };
         for n in 0..rng.usize(20..220) {
             now += rng.i64(0..2000);
-            if rng.f64() < 0.05 {
+            if rng.f64() < 0.1 {
                 now += 9000;
             }
             let key = format!("h{}", rng.usize(0..HUNTS));
             // Some record clocks are behind.
-            let timestamp_ms = now - if rng.f64() < 0.1 { rng.i64(0..20_000) } else { 0 };
+            let timestamp_ms = now - if rng.f64() < behind { rng.i64(0..60_000) } else { 0 };
             let id = if rng.f64() < 0.2 { n.saturating_sub(rng.usize(0..12)) } else { n };
             let value = match rng.usize(0..12) {
                 0 => None,
@@ -382,7 +383,8 @@ impl Simulation<'_> {
             catch_up_retry: 20,
         };
         let name = format!("p{n}");
-        let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), settings);
+        let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), settings)
+            .sweeping(self.rng.usize(1..6));
         let mut process = Process {
             name,
             machine,
@@ -789,6 +791,8 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
         (Phase::Running, "batch"),
         (Phase::Running, "loaded"),
         (Phase::Running, "reply"),
+        (Phase::Running, "sweep"),
+        (Phase::Releasing, "sweep"),
         (Phase::Running, "tick"),
         (Phase::Running, "committed"),
         (Phase::Running, "refused"),
