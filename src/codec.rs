@@ -97,6 +97,12 @@ impl<'a> Reader<'a> {
         u64::try_from(value).or_else(|_| self.expected(expected))
     }
 
+    /// A number of records: no log is so long that adding a few such numbers overflows.
+    pub fn tally(&mut self, expected: &'static str) -> Result<u64> {
+        let value = self.unsigned(expected)?;
+        if value > 1 << 56 { self.expected(expected) } else { Ok(value) }
+    }
+
     pub fn signed(&mut self, expected: &'static str) -> Result<i64> {
         let value = self.wide_signed(expected)?;
         i64::try_from(value).or_else(|_| self.expected(expected))
@@ -126,7 +132,9 @@ impl<'a> Reader<'a> {
     }
 
     pub fn float(&mut self, expected: &'static str) -> Result<f64> {
-        self.fixed(expected).map(f64::from_bits)
+        let bits = self.fixed(expected)?;
+        let value = f64::from_bits(bits);
+        if value.is_nan() && bits != f64::NAN.to_bits() { self.expected(expected) } else { Ok(value) }
     }
 
     pub fn fixed(&mut self, expected: &'static str) -> Result<u64> {

@@ -72,7 +72,7 @@ impl Fold {
             rules.push((serde_json::Value::from(aggregate.name.as_str()).to_string(), rule));
         }
         let dedup_last = definitions.dedup_last as usize;
-        let largest = 64 + 10 + 8 * dedup_last + rules.iter().map(|(_, rule)| rule.largest_encoding()).sum::<usize>();
+        let largest = 66 + 10 + 8 * dedup_last + rules.iter().map(|(_, rule)| rule.largest_encoding()).sum::<usize>();
         Ok(Fold { rules, dedup_last, time: definitions.time.clone(), largest, max_state })
     }
 
@@ -171,7 +171,7 @@ impl Fold {
         if r.byte("the format of a snapshot")? != FORMAT {
             return Err(codec::Error { at: 0, expected: "snapshot format 1" });
         }
-        let events = r.unsigned("the number of events")?;
+        let events = r.tally("the number of events")?;
         let times = if events == 0 {
             None
         } else {
@@ -234,3 +234,6 @@ impl Fold {
         Ok(self.readers(&merged))
     }
 }
+
+#[cfg(test)]
+mod laws;

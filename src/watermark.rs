@@ -24,7 +24,7 @@ impl Clocks {
     /// The watermark when the partition clock stands at `partition`.
     pub fn watermark(&self, partition: Option<Micros>, rules: &TimeRules) -> Micros {
         let silence = match (partition, self.partition, rules.idle) {
-            (Some(now), Some(then), Some(idle)) => (now.0 - then.0).saturating_sub(idle).max(0),
+            (Some(now), Some(then), Some(idle)) => now.0.saturating_sub(then.0).saturating_sub(idle).max(0),
             _ => 0,
         };
         let open = Micros(self.hunt.0.saturating_add(silence).saturating_sub(rules.lateness));

@@ -160,10 +160,10 @@ impl Rule {
 
     pub fn decode(&self, r: &mut Reader) -> Result<State> {
         Ok(match self {
-            Rule::Count => State::Count(r.unsigned("a count")?),
+            Rule::Count => State::Count(r.tally("a count")?),
             Rule::Sum { .. } => State::Sum(Sum::decode(r)?),
             Rule::Extremum { .. } => State::Extremum(extremum::decode(r)?),
-            Rule::Mean { .. } => State::Mean(Some(Box::new(Mean::decode(r)?))),
+            Rule::Mean { .. } => State::Mean(Mean::decode(r)?.map(Box::new)),
             Rule::Chosen { .. } => State::Chosen(chosen::decode(r)?),
         })
     }

@@ -15,7 +15,10 @@ pub enum Sum {
     Wide(Box<Wide>),
 }
 
-/// 2^63 records of at most 2^64 each stay within an `i128`'s 2^127.
+/// 2^56 records (as [`Reader::tally`] has it) of at most 2^64 each; a few such sums, merged, stay within an `i128`.
+const LARGEST: u128 = 1 << 120;
+
+/// The integers and the floats apart.
 #[derive(Clone, Debug, Default)]
 pub struct Wide {
     int: i128,
@@ -89,6 +92,9 @@ impl Sum {
     pub fn decode(r: &mut Reader) -> Result<Sum> {
         let has_float = r.byte("the kind of a sum")?;
         let int = r.wide_signed("the sum of the integers")?;
+        if int.unsigned_abs() > LARGEST {
+            return r.expected("a sum that a log can come to");
+        }
         match (has_float, i64::try_from(int)) {
             (0, Ok(small)) => Ok(Sum::Small(small)),
             (0, Err(_)) => Ok(Sum::Wide(Box::new(Wide { int, float: None }))),
@@ -128,9 +134,15 @@ impl Mean {
         self.sum.encode(w);
     }
 
-    pub fn decode(r: &mut Reader) -> Result<Mean> {
-        let count = r.unsigned("the count of a mean")?;
-        Ok(Mean { count, sum: Sum::decode(r)? })
+    /// `None`: a mean of nothing, which is kept as no mean at all.
+    pub fn decode(r: &mut Reader) -> Result<Option<Mean>> {
+        let count = r.tally("the count of a mean")?;
+        let sum = Sum::decode(r)?;
+        match (count, &sum) {
+            (0, Sum::Small(0)) => Ok(None),
+            (0, _) => r.expected("no sum for a mean of nothing"),
+            _ => Ok(Some(Mean { sum, count })),
+        }
     }
 
     pub fn write_json(&self, out: &mut String) {

@@ -27,6 +27,9 @@ pub(super) struct Pass {
 impl Machine {
     /// Reads the saved states of hunts that lag and wait for no operator. Only with no checkpoint under way: what is saved then is their base.
     pub(super) fn restore_lagging(&mut self) {
+        if self.restoring {
+            return;
+        }
         let mut hunts = Vec::new();
         for &slot in &self.lagging {
             let s = &mut self.slots[slot];
@@ -39,11 +42,13 @@ impl Machine {
             }
         }
         if !hunts.is_empty() {
+            self.restoring = true;
             self.effects.push(Effect::Load { purpose: LoadPurpose::Restore, hunts });
         }
     }
 
     pub(super) fn restored(&mut self, snapshots: Vec<Snapshot>) {
+        self.restoring = false;
         let mut saved: std::collections::HashMap<String, Option<Vec<u8>>> =
             snapshots.into_iter().map(|snapshot| (snapshot.hunt, snapshot.state)).collect();
         for slot in self.lagging.clone() {
@@ -188,29 +193,32 @@ impl Machine {
         }
     }
 
-    /// The log no longer has part of what lagging hunts still need: they wait for an operator, and the gap is on record.
+    /// The log no longer has part of what lagging hunts still need: they wait for an operator, and the gap is on record. The others
+    /// start a pass of their own: this one no longer knows the partition clock behind the gap.
     pub(super) fn side_gap(&mut self, from: Position, to: Position) {
-        if self.pass.is_none() {
+        const REASON: &str = "the log no longer had records this hunt may have had yet to apply";
+        if self.pass.take().is_none() {
             return;
         }
+        self.effects.push(Effect::CancelSideRead);
         for index in 0..self.lagging.len() {
             let slot = self.lagging[index];
             let s = &mut self.slots[slot];
-            if let Stage::Lagging(lag) = &mut s.stage
-                && lag.in_pass
-                && lag.read.position < to
-            {
-                lag.forget_progress();
-                lag.reasons.gap = true;
-                lag.restoration = Restoration::Needed;
-                s.generation += 1;
-                s.dirty = true;
-                let (hunt, reason) = (s.hunt.to_string(), "the log no longer had records this hunt had yet to apply");
-                self.open.gaps.push(Gap { hunt_id: Some(hunt), from, to, reason: reason.into(), found_at: self.now });
-                self.wait_for_operator(slot, format!("{reason}: {from} to {to}"));
+            let Stage::Lagging(lag) = &mut s.stage else { continue };
+            if !std::mem::take(&mut lag.in_pass) || lag.read.position >= to {
+                continue;
             }
+            lag.forget_progress();
+            lag.reasons.gap = true;
+            lag.restoration = Restoration::Needed;
+            s.generation += 1;
+            s.dirty = true;
+            let hunt_id = Some(s.hunt.to_string());
+            let from = from.max(lag.base.position);
+            self.open.gaps.push(Gap { hunt_id, from, to, reason: REASON.into(), found_at: self.now });
+            self.wait_for_operator(slot, format!("{REASON}: {from} to {to}"));
         }
-        self.end_pass_if_empty();
+        self.begin_pass();
     }
 
     /// The side reader gave up: try again from the hunts' bases a little later.

@@ -2,16 +2,15 @@
 //! snapshot it has there, and all of it commits together. A hunt that fails on the way commits as
 //! lagging; a snapshot the store refuses makes its hunt lag; neither makes anything else wait.
 
-use super::slots::{Lagging, Mark, Restoration, Stage, Tally};
-use super::{Effect, Input, Machine, Phase, lag_row, refusal};
+use super::slots::{Lagging, Mark, Restoration, Slot, Stage, Tally};
+use super::{Effect, Input, Machine, Phase, lag_row, past_gaps, refusal};
 use crate::hunt::{Dead, Given, Lost, Reply, Task};
 use crate::outcome::Counts;
 use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Hunts asked for a snapshot in one turn.
-const A_SWEEP: usize = 1024;
-/// Losses without a record to blame after which a hunt waits for an operator.
+/// Losses for which no record is to blame, with no snapshot saved between them, after which a hunt waits for an operator.
 const LOSSES: u32 = 3;
 
 /// What a checkpoint will add to the committed counts, and its dead letters (with the slot of those that go if their hunt fails).
@@ -26,7 +25,11 @@ pub(super) struct Pending {
 
 impl Pending {
     pub fn push_letter(&mut self, slot: Option<u32>, letter: DeadLetter) {
-        self.bytes += 200 + letter.value.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+        self.bytes += 200
+            + letter.detail.len()
+            + letter.value.as_ref().map_or(0, Vec::len)
+            + letter.key.as_ref().map_or(0, Vec::len)
+            + letter.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.letters.push((slot, letter));
     }
 
@@ -56,14 +59,15 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    fn push(&mut self, slot: u32, row: Snapshot) {
+    fn push(&mut self, slot: u32, s: &mut Slot, row: Snapshot) {
         self.slots.push(slot);
         self.rows.push(row);
+        s.row = self.slots.len() as u32;
     }
 
     /// Where the hunt will stand in the store once this commits, if it is in it.
-    fn base_of(&self, slot: u32) -> Option<Mark> {
-        let index = self.slots.iter().position(|&given| given == slot)?;
+    fn base_of(&self, s: &Slot) -> Option<Mark> {
+        let index = s.row.checked_sub(1)? as usize;
         let rows = self.sent.as_ref().map_or(&self.rows, |checkpoint| &checkpoint.partials);
         Some(rows[index].lag.map_or(self.at, |lag| Mark { position: lag.position, clock: lag.clock }))
     }
@@ -114,7 +118,8 @@ impl Machine {
                 && s.dirty
             {
                 s.dirty = false;
-                closing.push(slot, lag_row(&s.hunt, lag));
+                let row = lag_row(&s.hunt, lag);
+                closing.push(slot, s, row);
             }
         }
         self.closing = Some(closing);
@@ -124,7 +129,7 @@ impl Machine {
     /// Asks some more hunts for their snapshot at the boundary; those that get events in the meantime are asked with these.
     pub(super) fn sweep(&mut self) {
         let Some(closing) = &mut self.closing else { return };
-        let end = closing.hunts.len().min(closing.swept + A_SWEEP);
+        let end = closing.hunts.len().min(closing.swept + self.a_sweep);
         let asked: Vec<u32> = closing.hunts[closing.swept..end].to_vec();
         closing.swept = end;
         let more = end < closing.hunts.len();
@@ -203,7 +208,7 @@ impl Machine {
         closing.awaited -= 1;
         closing.bytes += given.state.len() + given.readers.view.len() + 128;
         let snapshot = Snapshot { hunt: s.hunt.to_string(), state: Some(given.state), readers: Some(given.readers), lag: None };
-        closing.push(slot, snapshot);
+        closing.push(slot, s, snapshot);
     }
 
     /// The hunt lost its state: it lags from its last saved one, and whatever it did since is taken back.
@@ -211,10 +216,12 @@ impl Machine {
         self.effects.push(Effect::HuntLost { slot, lost: lost.clone() });
         let s = &mut self.slots[slot];
         s.generation += 1;
+        // A hunt that catches up is careful: no record can cost it its state.
+        s.losses += u32::from(lost.at.is_none() || matches!(s.stage, Stage::Lagging(_)));
         if let Stage::Lagging(lag) = &mut s.stage {
             lag.forget_progress();
             lag.restoration = Restoration::Needed;
-            lag.blame(&lost);
+            lag.tried = lost.at.or(lag.tried);
         } else {
             let open = std::mem::take(&mut s.open);
             let mut held = i64::from(open.sent);
@@ -230,26 +237,27 @@ impl Machine {
                     closing.pending.take_back(slot, tally);
                     held += i64::from(tally.sent);
                     in_closing = Some(i64::from(tally.sent));
-                } else if let Some(mark) = closing.base_of(slot) {
+                } else if let Some(mark) = closing.base_of(s) {
                     base = mark;
                 }
             }
-            let mut lag = Lagging::new(base, held);
-            lag.blame(&lost);
             if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
-                let at_boundary = Lagging::new(base, held);
-                closing.push(slot, lag_row(&s.hunt, &at_boundary));
+                let row = lag_row(&s.hunt, &Lagging::new(base, held));
+                closing.push(slot, s, row);
             }
+            let lag = Lagging { tried: lost.at, ..Lagging::new(past_gaps(&self.skipped, base), held) };
+            let s = &mut self.slots[slot];
             s.dirty = true;
             s.stage = Stage::Lagging(Box::new(lag));
             self.lagging.push(slot);
         }
-        if let Some(lag) = self.lag_mut(slot)
-            && lag.losses >= LOSSES
+        let s = &mut self.slots[slot];
+        if let Stage::Lagging(lag) = &mut s.stage
+            && s.losses >= LOSSES
             && !lag.reasons.failed
         {
             lag.reasons.failed = true;
-            self.slots[slot].dirty = true;
+            s.dirty = true;
             self.wait_for_operator(slot, lost.why);
         }
         self.end_pass_if_empty();
@@ -288,6 +296,10 @@ impl Machine {
         for (slot, row) in closing.slots.into_iter().zip(&checkpoint.partials) {
             let s = &mut self.slots[slot];
             s.closing = Tally::default();
+            s.row = 0;
+            if row.lag.is_none() {
+                s.losses = 0;
+            }
             s.saved_lag = row.lag.map(|lag| Mark { position: lag.position, clock: lag.clock });
         }
         self.effects.push(Effect::CommitOffset(self.committed.position));
@@ -296,6 +308,7 @@ impl Machine {
             _ => {
                 self.restore_lagging();
                 self.begin_pass();
+                self.route_inbox();
             }
         }
     }
@@ -305,24 +318,44 @@ impl Machine {
         let Some(closing) = &mut self.closing else { return };
         let Some(checkpoint) = closing.sent.take() else { return };
         closing.rows = Arc::try_unwrap(checkpoint).map_or_else(|shared| shared.partials.clone(), |own| own.partials);
-        for (hunt, words) in hunts {
-            let Some(at) = closing.rows.iter().position(|row| row.hunt == hunt) else { continue };
-            let (slot, snapshot) = (closing.slots.swap_remove(at), closing.rows.swap_remove(at));
+        let refused: HashMap<String, String> = hunts.into_iter().collect();
+        // From the end: what is pushed in place of a refused row is not met again.
+        for at in (0..closing.rows.len()).rev() {
+            let Some(words) = refused.get(&closing.rows[at].hunt) else { continue };
+            let (slot, mut snapshot) = (closing.slots.swap_remove(at), closing.rows.swap_remove(at));
+            if let Some(&moved) = closing.slots.get(at) {
+                self.slots[moved].row = at as u32 + 1;
+            }
+            self.effects.push(Effect::HuntWaits { slot, why: refusal(words) });
+            let committed = self.committed;
             let s = &mut self.slots[slot];
-            let base = s.saved_lag.unwrap_or(self.committed);
-            if snapshot.lag.is_some() {
-                // Not even the row that says so is taken: nothing is saved of it, and its records stay held.
-                self.effects.push(Effect::HuntWaits { slot, why: refusal(&words) });
+            s.row = 0;
+            if let Some(lag) = &mut snapshot.lag {
+                if let Stage::Lagging(now) = &mut s.stage {
+                    now.reasons.store_refused = true;
+                }
+                if lag.reasons.store_refused {
+                    // Not even the row that says so is taken: it is tried again with the next checkpoint.
+                    s.dirty = self.phase == Phase::Running;
+                } else {
+                    // The bare row may have been refused for what it is merged with; marked, it is not merged.
+                    lag.reasons.store_refused = true;
+                    closing.push(slot, s, snapshot);
+                }
                 continue;
             }
+            let base = s.saved_lag.unwrap_or(committed);
             let tally = std::mem::take(&mut s.closing);
             closing.pending.take_back(slot, tally);
             let at_boundary = i64::from(tally.sent);
-            let row = |held| Lagging {
+            let lagging = |base, held| Lagging {
                 reasons: LagReasons { store_refused: true, ..LagReasons::default() },
                 ..Lagging::new(base, held)
             };
-            closing.push(slot, lag_row(&s.hunt, &row(at_boundary)));
+            let row = lag_row(&s.hunt, &lagging(base, at_boundary));
+            closing.push(slot, s, row);
+            let base = past_gaps(&self.skipped, base);
+            let s = &mut self.slots[slot];
             match &mut s.stage {
                 Stage::Lagging(lag) => {
                     lag.base = base;
@@ -333,14 +366,14 @@ impl Machine {
                 }
                 Stage::Live | Stage::Loading => {
                     let open = std::mem::take(&mut s.open);
+                    s.stage = Stage::Lagging(Box::new(lagging(base, at_boundary + i64::from(open.sent))));
                     self.open.take_back(slot, open);
-                    s.stage = Stage::Lagging(Box::new(row(at_boundary + i64::from(open.sent))));
                     self.lagging.push(slot);
                 }
             }
+            let s = &mut self.slots[slot];
             s.generation += 1;
             s.dirty = true;
-            self.effects.push(Effect::HuntWaits { slot, why: refusal(&words) });
         }
         self.commit_if_complete();
     }
@@ -368,7 +401,6 @@ impl Lagging {
             in_pass: false,
             progress: Tally::default(),
             letters: Vec::new(),
-            losses: 0,
         }
     }
 
@@ -378,16 +410,6 @@ impl Lagging {
         self.progress = Tally::default();
         self.letters.clear();
         self.in_pass = false;
-    }
-
-    fn blame(&mut self, lost: &Lost) {
-        match lost.at {
-            Some(offset) => {
-                self.tried = Some(offset);
-                self.losses = 0;
-            }
-            None => self.losses += 1,
-        }
     }
 }
 

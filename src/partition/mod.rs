@@ -188,6 +188,8 @@ pub struct Machine {
     open: Pending,
     closing: Option<Closing>,
     last_boundary: Micros,
+    /// Hunts asked for a snapshot in one turn.
+    a_sweep: usize,
     slots: Slots,
     /// Slots with records since the last boundary.
     dirty: Vec<u32>,
@@ -195,9 +197,13 @@ pub struct Machine {
     lagging: Vec<u32>,
     /// The batch whose hunts are being loaded, and those behind it.
     waiting: Option<route::Resolved>,
-    inbox: VecDeque<(Arc<Batch>, Decoded)>,
+    inbox: VecDeque<route::Arrival>,
+    /// Gaps of the main reader since the claim, oldest first: nothing lies there, so a hunt that stands at one's start stands at its end.
+    skipped: VecDeque<(Position, Position)>,
     /// While every hunt this partition ever had is resident or in this set of hashes, a hunt in neither is new and needs no load.
     seen: Option<HashSet<u64>>,
+    /// Saved states of lagging hunts are being read: one load at a time, so that its answer is theirs.
+    restoring: bool,
     pass: Option<Pass>,
     /// Not before this time is another pass begun (after one failed).
     pass_not_before: Micros,
@@ -245,17 +251,26 @@ impl Machine {
             open: Pending::default(),
             closing: None,
             last_boundary: Micros(0),
+            a_sweep: 1024,
             slots: Slots::default(),
             dirty: Vec::new(),
             lagging: Vec::new(),
             waiting: None,
             inbox: VecDeque::new(),
+            skipped: VecDeque::new(),
             seen: None,
+            restoring: false,
             pass: None,
             pass_not_before: Micros(0),
             hand: 0,
             effects: Vec::new(),
         }
+    }
+
+    /// With another number of hunts asked for a snapshot in one turn.
+    pub fn sweeping(mut self, hunts: usize) -> Self {
+        self.a_sweep = hunts;
+        self
     }
 
     /// One step: what is to be done, in order. Inputs that come too late for their phase change nothing.
@@ -290,7 +305,7 @@ impl Machine {
             (Phase::Running, Input::SideBatch { batch, decoded }) => self.side_batch(batch, decoded),
             (Phase::Running, Input::SideGap { from, to }) => self.side_gap(from, to),
             (Phase::Running, Input::SideFailed) => self.side_failed(),
-            (Phase::Running, Input::Gap { from, to }) => self.gap(from, to),
+            (Phase::Running, Input::Gap { from, to }) => self.missed(from, to),
             (Phase::Running, Input::Release) => self.release(),
             (Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning, Input::Release) => {
                 self.phase = Phase::Ended;
@@ -324,7 +339,7 @@ impl Machine {
         let s = &self.slots[slot];
         match &s.stage {
             Stage::Live | Stage::Loading => (&s.hunt, Status::Live, self.dispatched.position),
-            Stage::Lagging(lag) if lag.reasons.any() => (&s.hunt, Status::Parked, lag.base.position),
+            Stage::Lagging(lag) if lag.reasons.need_operator() => (&s.hunt, Status::Parked, lag.base.position),
             Stage::Lagging(lag) => (&s.hunt, Status::Lagging, lag.base.position),
         }
     }
@@ -386,7 +401,6 @@ impl Machine {
                 in_pass: false,
                 progress: Tally::default(),
                 letters: Vec::new(),
-                losses: 0,
             };
             let hash = crate::decode::hunt_hash(row.hunt.as_bytes());
             let slot = self.slots.insert(hash, &row.hunt, Stage::Lagging(Box::new(lag)), self.now);
@@ -417,14 +431,18 @@ impl Machine {
 
     fn tick(&mut self) {
         let due = self.now.0 - self.last_boundary.0 >= self.settings.interval;
-        if self.closing.is_none() && self.unsaved() && (due || self.pending_bytes() > self.settings.max_pending) {
+        if self.closing.is_none() && self.unsaved() && (due || self.is_full()) {
             self.begin_boundary();
         }
         if self.closing.is_none() {
             self.restore_lagging();
-            self.passivate();
+            // A batch that waits for a load has its slots already.
+            if self.waiting.is_none() {
+                self.passivate();
+            }
         }
         self.begin_pass();
+        self.route_inbox();
     }
 
     fn release(&mut self) {
@@ -451,18 +469,37 @@ impl Machine {
     }
 
     /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so.
-    fn gap(&mut self, from: Position, to: Position) {
-        if to <= self.dispatched.position {
+    fn skip(&mut self, from: Position, to: Position) {
+        const REMEMBERED: usize = 1024;
+        let from = from.max(self.dispatched.position);
+        if to <= from {
             return;
         }
         self.open.gaps.push(Gap {
             hunt_id: None,
-            from: from.max(self.dispatched.position),
+            from,
             to,
             reason: "the log no longer had these records".into(),
             found_at: self.now,
         });
         self.dispatched.position = to;
+        if self.skipped.len() == REMEMBERED {
+            self.skipped.pop_front();
+        }
+        self.skipped.push_back((from, to));
+        for index in 0..self.lagging.len() {
+            if let Stage::Lagging(lag) = &mut self.slots[self.lagging[index]].stage {
+                lag.base = past_gaps(&self.skipped, lag.base);
+                lag.read = past_gaps(&self.skipped, lag.read);
+            }
+        }
+    }
+
+    /// So much is unsaved that no more is routed before a checkpoint commits; what arrives meanwhile keeps its share of the bytes in flight.
+    fn is_full(&self) -> bool {
+        /// A slot's tallies count to twice this.
+        const RECORDS: i64 = 1 << 31;
+        self.pending_bytes() > self.settings.max_pending || self.open.counts.records >= RECORDS
     }
 
     fn deliver(&mut self, slot: u32, task: Task) {
@@ -491,6 +528,16 @@ impl Machine {
     fn wait_for_operator(&mut self, slot: u32, why: String) {
         self.effects.push(Effect::HuntWaits { slot, why });
     }
+}
+
+/// The same place behind the gaps that begin at it.
+fn past_gaps(skipped: &VecDeque<(Position, Position)>, mut mark: Mark) -> Mark {
+    for &(from, to) in skipped {
+        if mark.position == from {
+            mark.position = to;
+        }
+    }
+    mark
 }
 
 /// Why a store's refusal makes a hunt wait, in words.

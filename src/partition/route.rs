@@ -5,7 +5,7 @@ use super::{Effect, LoadPurpose, Machine};
 use crate::decode::{Decoded, Verdict};
 use crate::hunt::{Task, Work};
 use crate::outcome::{Counts, Reason};
-use crate::position::Offset;
+use crate::position::{Offset, Position};
 use crate::record::Batch;
 use crate::store::{DeadLetter, LetterState, Snapshot};
 use crate::time::Micros;
@@ -25,20 +25,40 @@ pub(super) struct Resolved {
     slot_of: Vec<u32>,
 }
 
+/// What the main reader brought, in its order.
+pub(super) enum Arrival {
+    Batch(Arc<Batch>, Decoded),
+    Gap { from: Position, to: Position },
+}
+
 impl Machine {
     pub(super) fn received(&mut self, batch: Arc<Batch>, decoded: Decoded) {
         if batch.epoch != self.epoch {
             return;
         }
-        self.inbox.push_back((batch, decoded));
+        self.inbox.push_back(Arrival::Batch(batch, decoded));
         self.route_inbox();
     }
 
-    /// Dispatches what has arrived, until a batch has to wait for a load.
-    fn route_inbox(&mut self) {
+    /// A gap takes its turn behind the batches that came before it.
+    pub(super) fn missed(&mut self, from: Position, to: Position) {
+        self.inbox.push_back(Arrival::Gap { from, to });
+        self.route_inbox();
+    }
+
+    /// Dispatches what has arrived, until a batch has to wait for a load or too much is unsaved.
+    pub(super) fn route_inbox(&mut self) {
         while self.waiting.is_none()
-            && let Some((batch, decoded)) = self.inbox.pop_front()
+            && !self.is_full()
+            && let Some(arrival) = self.inbox.pop_front()
         {
+            let (batch, decoded) = match arrival {
+                Arrival::Batch(batch, decoded) => (batch, decoded),
+                Arrival::Gap { from, to } => {
+                    self.skip(from, to);
+                    continue;
+                }
+            };
             if let Some(first) = batch.records.first()
                 && !self.dispatched.position.is_before(first.offset)
             {
@@ -159,7 +179,7 @@ impl Machine {
         }
         self.open.counts += counts;
         self.firsts += counts;
-        self.dispatched.position = batch.next;
+        self.dispatched.position = batch.next.max(self.dispatched.position);
         self.dispatched.clock = clock;
         let (order, ranges) = group(&slot_of, &touched, &mut self.slots);
         let work = Arc::new(Work { batch, decoded, clocks, order });

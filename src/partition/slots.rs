@@ -58,6 +58,10 @@ pub struct Slot {
     /// Since the last boundary, and between the last commit and the closing boundary.
     pub open: Tally,
     pub closing: Tally,
+    /// Its row in the closing checkpoint, counted from 1; 0: it has none.
+    pub row: u32,
+    /// Losses since its last saved snapshot for which no record is to blame.
+    pub losses: u32,
     /// Its committed row says it lags from here.
     pub saved_lag: Option<Mark>,
     /// Scratch of grouping: events of the batch at hand.
@@ -91,8 +95,6 @@ pub struct Lagging {
     /// What its replies said since `base`; becomes the partition's counts when it is live.
     pub progress: Tally,
     pub letters: Vec<DeadLetter>,
-    /// Losses with no record to blame, in a row.
-    pub losses: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +143,8 @@ impl Slots {
             touched: now,
             open: Tally::default(),
             closing: Tally::default(),
+            row: 0,
+            losses: 0,
             saved_lag: None,
             count: 0,
         };

@@ -102,6 +102,11 @@ impl LagReasons {
         self != Self::default()
     }
 
+    /// Whether an operator has to resume it; what the store refused once, its next owner tries again.
+    pub fn need_operator(self) -> bool {
+        Self { store_refused: false, ..self }.any()
+    }
+
     /// As stored: one bit a reason, in the order of the fields.
     pub fn bits(self) -> i32 {
         i32::from(self.operator)

@@ -10,5 +10,6 @@ mod grafana;
 mod harness;
 mod kafka;
 mod oracle;
+mod planted;
 mod simulation;
 mod store_contract;

@@ -1,0 +1,315 @@
+//! The laws of partials, by property: what merging, encoding and bounds promise whatever the events.
+
+use super::*;
+use crate::decode::Verdict;
+use crate::definitions::{EventPlaces, Kind, Place, Pointer};
+use crate::position::{Epoch, Offset, Position};
+use crate::record::PartitionId;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn definitions() -> Definitions {
+    let pointer = |name: &str| Pointer(vec![name.to_owned()]);
+    let of = || pointer("v");
+    let kinds = [
+        ("count", Kind::Count),
+        ("first", Kind::First { of: of() }),
+        ("last", Kind::Last { of: of() }),
+        ("max", Kind::Max { of: of() }),
+        ("mean", Kind::Mean { of: of() }),
+        ("min", Kind::Min { of: of() }),
+        ("sum", Kind::Sum { of: of() }),
+    ];
+    let aggregate = |(name, kind): (&str, Kind)| crate::definitions::Aggregate {
+        name: name.into(),
+        kind,
+        on: None,
+        filter: None,
+        window: None,
+    };
+    Definitions {
+        event: EventPlaces {
+            hunt: Place::Key,
+            id: vec![Place::Value(pointer("id"))],
+            event_type: Place::Value(pointer("type")),
+            time: Some(Place::Value(pointer("time"))),
+            max_bytes: 1 << 20,
+        },
+        topics: BTreeMap::new(),
+        dedup_last: 3,
+        time: TimeRules { lateness: 60_000_000, idle: Some(5_000_000), max_ahead: None },
+        aggregates: kinds.map(aggregate).into(),
+        rollup: vec![],
+    }
+}
+
+/// One event: a value as JSON, an event time in milliseconds, perhaps an id.
+#[derive(Clone, Debug)]
+struct Event {
+    value: String,
+    time: i64,
+    id: Option<u8>,
+}
+
+struct Bench {
+    plan: Plan,
+    fold: Fold,
+}
+
+impl Bench {
+    fn new(max_state: usize) -> Self {
+        let definitions = definitions();
+        let plan = Plan::new(&definitions, "t");
+        let fold = Fold::new(&definitions, &plan, max_state).unwrap();
+        Bench { plan, fold }
+    }
+
+    fn batch(&self, events: &[Event]) -> (Batch, Decoded) {
+        let mut batch = Batch::new(PartitionId::new("t", 0), Epoch(1), Position(0));
+        for (n, Event { value, time, id }) in events.iter().enumerate() {
+            let id = id.map_or("null".to_owned(), |id| format!("\"i{id}\""));
+            let json = format!(r#"{{"id":{id},"type":"x","time":{time},"v":{value}}}"#);
+            batch.push(Offset(n as i64), time + 1000, Some(b"h"), Some(json.as_bytes()), []);
+        }
+        let mut decoded = Decoded::default();
+        self.plan.decode(&batch, &mut decoded);
+        assert!(decoded.events.iter().all(|event| event.verdict == Verdict::Event), "{events:?}");
+        (batch, decoded)
+    }
+
+    /// Folds onto a partial; the partition clock is that of these events alone.
+    fn apply(&self, partial: &mut Partial, events: &[Event]) -> Vec<Folded> {
+        let (batch, decoded) = self.batch(events);
+        let mut clock = None;
+        let mut folded = Vec::new();
+        for index in 0..events.len() {
+            folded.push(self.fold.apply(partial, &batch, &decoded, index, clock));
+            clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
+        }
+        folded
+    }
+
+    fn fold(&self, events: &[Event]) -> Partial {
+        let mut partial = self.fold.start();
+        self.apply(&mut partial, events);
+        partial
+    }
+
+    fn merged(&self, parts: &[&Partial]) -> Partial {
+        let mut merged = self.fold.start();
+        for part in parts {
+            self.fold.merge(&mut merged, part);
+        }
+        merged
+    }
+
+    /// What a reader sees of it, but for the clocks.
+    fn seen(&self, partial: &Partial) -> (String, u64, Option<(Micros, Micros)>) {
+        (self.fold.view(partial), partial.events, partial.times.map(|t| (t.first, t.last)))
+    }
+}
+
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![0i64..4, 1_700_000_000_000i64..1_700_000_010_000]
+}
+
+/// Integers up to the ends, and floats whose sums are exact: quarters.
+fn exact_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => any::<i64>().prop_map(|i| i.to_string()),
+        1 => any::<u64>().prop_map(|u| u.to_string()),
+        2 => (-9i64..9).prop_map(|i| i.to_string()),
+        1 => Just(u64::MAX.to_string()),
+        1 => Just(i64::MIN.to_string()),
+        1 => Just("null".to_owned()),
+    ]
+}
+
+fn quarter() -> impl Strategy<Value = String> {
+    prop_oneof![(-1_000_000i64..1_000_000).prop_map(|n| format!("{:?}", n as f64 / 4.0)), (-9i64..9).prop_map(|i| i.to_string())]
+}
+
+fn any_value() -> impl Strategy<Value = String> {
+    let float = any::<f64>().prop_filter("JSON has finite numbers", |f| f.is_finite()).prop_map(|f| format!("{f:?}"));
+    let ends = prop_oneof![Just(1.7e308), Just(-1.7e308), Just(-0.0), Just(0.0), Just(5e-324), Just(9007199254740993.0)];
+    prop_oneof![2 => exact_value(), 2 => float, 1 => ends.prop_map(|f: f64| format!("{f:?}"))]
+}
+
+fn events(value: impl Strategy<Value = String>, ids: bool) -> impl Strategy<Value = Vec<Event>> {
+    let id = if ids { proptest::option::of(0u8..6).boxed() } else { Just(None).boxed() };
+    proptest::collection::vec((value, time(), id).prop_map(|(value, time, id)| Event { value, time, id }), 0..40)
+}
+
+/// Integers only, or quarters only: what a sum rounds nowhere.
+fn exact_events() -> impl Strategy<Value = Vec<Event>> {
+    prop_oneof![events(exact_value(), false), events(quarter(), false)]
+}
+
+proptest! {
+    /// Where no sum rounds. (Where floats do, a merge is the sum of the partials' sums, in their order: see the next law.)
+    #[test]
+    fn a_merge_of_any_split_equals_the_whole(events in exact_events(), cuts in proptest::collection::vec(0usize..40, 0..4)) {
+        let bench = Bench::new(usize::MAX);
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(events.len())).collect();
+        cuts.extend([0, events.len()]);
+        cuts.sort_unstable();
+        let parts: Vec<Partial> = cuts.windows(2).map(|ends| bench.fold(&events[ends[0]..ends[1]])).collect();
+        let merged = bench.merged(&parts.iter().collect::<Vec<_>>());
+        prop_assert_eq!(bench.seen(&merged), bench.seen(&bench.fold(&events)));
+    }
+
+    #[test]
+    fn floats_merge_as_the_sums_of_their_partials_in_order(parts in proptest::collection::vec(proptest::collection::vec(-1e300f64..1e300, 1..6), 1..5)) {
+        let bench = Bench::new(usize::MAX);
+        let event = |f: &f64| Event { value: format!("{f:?}"), time: 0, id: None };
+        let partials: Vec<Partial> = parts.iter().map(|part| bench.fold(&part.iter().map(event).collect::<Vec<_>>())).collect();
+        let view = bench.fold.view(&bench.merged(&partials.iter().collect::<Vec<_>>()));
+        // As written: a parser may round.
+        let view: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&view).unwrap();
+        let sum_of = |floats: &[f64]| floats.iter().copied().reduce(|a, b| a + b).unwrap_or(0.0);
+        let expected = sum_of(&parts.iter().map(|part| sum_of(part)).collect::<Vec<_>>());
+        prop_assert_eq!(view["sum"].get().parse().ok(), Some(expected + 0.0).filter(|f| f.is_finite()));
+    }
+
+    #[test]
+    fn nothing_is_the_identity_of_merging(events in events(any_value(), true)) {
+        let bench = Bench::new(usize::MAX);
+        let (partial, nothing) = (bench.fold(&events), bench.fold.start());
+        for merged in [bench.merged(&[&partial]), bench.merged(&[&nothing, &partial]), bench.merged(&[&partial, &nothing])] {
+            prop_assert_eq!(bench.seen(&merged), bench.seen(&partial));
+        }
+    }
+
+    #[test]
+    fn merging_is_associative(a in exact_events(), b in exact_events(), c in exact_events()) {
+        let bench = Bench::new(usize::MAX);
+        // Integers of 64 bits beside quarters would round.
+        prop_assume!([&a, &b, &c].iter().all(|e| e.iter().all(|e| e.value.len() < 12)) || [&a, &b, &c].iter().all(|e| e.iter().all(|e| !e.value.contains('.'))));
+        let [a, b, c] = [a, b, c].map(|events| bench.fold(&events));
+        let left = bench.merged(&[&bench.merged(&[&a, &b]), &c]);
+        let right = bench.merged(&[&a, &bench.merged(&[&b, &c])]);
+        prop_assert_eq!(bench.seen(&left), bench.seen(&right));
+    }
+
+    #[test]
+    fn a_snapshot_reads_back_as_the_same_bytes_and_folds_on_alike(before in events(any_value(), true), after in events(any_value(), true)) {
+        let bench = Bench::new(usize::MAX);
+        let mut partial = bench.fold(&before);
+        let bytes = bench.fold.encode(&partial);
+        let mut back = bench.fold.decode(&bytes).unwrap();
+        prop_assert_eq!(&bench.fold.encode(&back), &bytes);
+        prop_assert_eq!(bench.fold.view(&back), bench.fold.view(&partial));
+        prop_assert_eq!(bench.apply(&mut back, &after), bench.apply(&mut partial, &after));
+        prop_assert_eq!(bench.fold.encode(&back), bench.fold.encode(&partial));
+    }
+
+    #[test]
+    fn a_view_is_valid_json_and_no_encoding_is_larger_than_foretold(events in events(any_value(), true)) {
+        let bench = Bench::new(usize::MAX);
+        let partial = bench.fold(&events);
+        let view: serde_json::Value = serde_json::from_str(&bench.fold.view(&partial)).unwrap();
+        prop_assert_eq!(view.as_object().map(|members| members.len()), Some(7));
+        prop_assert!(bench.fold.encode(&partial).len() <= bench.fold.largest);
+    }
+
+    /// Whatever is read encodes to the very bytes it was read from, shows valid JSON, and can be folded on, merged and measured.
+    #[test]
+    fn malformed_snapshots_are_refused_or_harmless(
+        events in events(any_value(), true),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+        noise in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),
+    ) {
+        let bench = Bench::new(usize::MAX);
+        let mut bytes = noise.unwrap_or_else(|| bench.fold.encode(&bench.fold(&events)));
+        if !bytes.is_empty() {
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                let cut = cut.index(bytes.len());
+                bytes.truncate(cut);
+                prop_assert!(cut > 0 || bench.fold.decode(&bytes).is_err());
+            }
+        }
+        if let Ok(mut partial) = bench.fold.decode(&bytes) {
+            prop_assert_eq!(bench.fold.encode(&partial), bytes.clone());
+            serde_json::from_str::<serde_json::Value>(&bench.fold.view(&partial)).unwrap();
+            bench.fold.watermark(&bytes, Some(Micros(i64::MAX)));
+            bench.fold.readers(&bench.merged(&[&partial, &partial, &partial]));
+            bench.apply(&mut partial, &events);
+        }
+    }
+
+    #[test]
+    fn a_cut_snapshot_is_refused(events in events(any_value(), true)) {
+        let bench = Bench::new(usize::MAX);
+        let bytes = bench.fold.encode(&bench.fold(&events));
+        for len in 0..bytes.len() {
+            prop_assert!(bench.fold.decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+        }
+    }
+
+    /// With a bound that bites, the partial is the fold of the events it applied, never past the bound, and refuses only what would pass it.
+    #[test]
+    fn max_state_is_never_passed_and_leaves_no_trace(events in events(any_value(), true), max_state in 20usize..160) {
+        let (bounded, free) = (Bench::new(max_state), Bench::new(usize::MAX));
+        let (batch, decoded) = bounded.batch(&events);
+        let (mut partial, mut plain) = (bounded.fold.start(), free.fold.start());
+        let mut clock = None;
+        for index in 0..events.len() {
+            let mut next = plain.clone();
+            let unbounded = free.fold.apply(&mut next, &batch, &decoded, index, clock);
+            let would_take = free.fold.encode(&next).len();
+            match bounded.fold.apply(&mut partial, &batch, &decoded, index, clock) {
+                Folded::StateFull { bytes } => {
+                    prop_assert!(bytes > max_state && bytes == would_take && unbounded != Folded::Duplicate);
+                }
+                folded => {
+                    prop_assert_eq!(folded, unbounded);
+                    prop_assert!(folded == Folded::Duplicate || would_take <= max_state);
+                    plain = next;
+                }
+            }
+            prop_assert_eq!(bounded.fold.encode(&partial), free.fold.encode(&plain));
+            clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
+        }
+    }
+}
+
+fn view_of(values: &[&str]) -> serde_json::Map<String, serde_json::Value> {
+    let bench = Bench::new(usize::MAX);
+    let events: Vec<Event> = values.iter().map(|v| Event { value: (*v).to_owned(), time: 0, id: None }).collect();
+    let view = bench.fold.view(&bench.fold(&events));
+    // Numbers as they are written, beyond what a parser keeps.
+    let raw: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&view).unwrap();
+    raw.into_iter().map(|(name, value)| (name, value.get().into())).collect()
+}
+
+#[test]
+fn sums_of_integers_are_exact_at_any_size() {
+    assert_eq!(view_of(&["18446744073709551615"; 3])["sum"], "55340232221128654845");
+    assert_eq!(view_of(&["-9223372036854775808"; 3])["sum"], "-27670116110564327424");
+    assert_eq!(view_of(&["9223372036854775807", "1", "-9223372036854775808"])["sum"], "0");
+}
+
+#[test]
+fn the_ends_of_the_numbers_are_kept_and_compared_exactly() {
+    let view = view_of(&["18446744073709551615", "18446744073709551616", "-9223372036854775808", "-9223372036854775809"]);
+    assert_eq!(
+        view["max"].as_str().unwrap().parse(),
+        Ok(18446744073709551616.0),
+        "an integer past 2^64-1 is a float, and that float is 2^64"
+    );
+    assert_eq!(view["min"], "-9223372036854775808", "2^63 below zero as a float is the same value: the first stays");
+}
+
+#[test]
+fn a_sum_that_leaves_the_floats_is_null_and_minus_zero_is_a_number() {
+    let view = view_of(&["1.7e308", "1.7e308"]);
+    assert_eq!((&view["sum"], &view["mean"]), (&"null".into(), &"null".into()));
+    assert_eq!(view_of(&["1.7e308", "1.7e308", "-1.7e308"])["sum"], "null", "what left does not come back");
+    let view = view_of(&["-0.0"]);
+    assert_eq!((&view["min"], &view["sum"], &view["first"]), (&"-0.0".into(), &"0.0".into(), &"-0.0".into()));
+}
