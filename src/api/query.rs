@@ -9,6 +9,7 @@ use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
 use crate::store::{self, DeadLetter, HuntLine, LetterFilter, PartialRow, PartitionLine, Readers, Status, StoredHunt};
 use crate::time::Micros;
+use crate::watermark::Clocks;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -218,11 +219,9 @@ impl Query {
     /// A saved partial's watermark, by the contract's rule, at its partition's saved clock or, while it lags, at its own.
     fn saved_watermark(&self, row: &PartialRow) -> Option<Micros> {
         let readers = row.snapshot.readers.as_ref()?;
-        let clock = row.snapshot.lag.map_or(row.partition_clock, |lag| lag.clock)?;
-        let (hunt_clock, last_clock) = (readers.hunt_clock?, readers.partition_clock?);
-        let silence = self.time.idle.map_or(0, |idle| clock.0.saturating_sub(last_clock.0).saturating_sub(idle).max(0));
-        let now = hunt_clock.0.saturating_add(silence).saturating_sub(self.time.lateness);
-        Some(readers.watermark_floor.map_or(Micros(now), |floor| floor.max(Micros(now))))
+        let clock = row.snapshot.lag.map_or(row.partition_clock, |lag| lag.clock);
+        let clocks = Clocks { hunt: readers.hunt_clock?, partition: readers.partition_clock, floor: readers.watermark_floor };
+        Some(clocks.watermark(clock, &self.time))
     }
 
     /// The view with `final` said of each window: its end is at or below the watermark.

@@ -1,3 +1,5 @@
+//! The generator: deterministic, in the shares it is asked for, and bad in exactly the ways it says.
+
 use super::*;
 use crate::time::Micros;
 use serde_json::Value;

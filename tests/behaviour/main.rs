@@ -13,3 +13,4 @@ mod oracle;
 mod planted;
 mod simulation;
 mod store_contract;
+mod tidy;

@@ -1,3 +1,5 @@
+//! `huntline generate` as its user meets it.
+
 use super::sink::{Kafka, Sink};
 use super::*;
 use crate::position::{Epoch, Position};

@@ -1,3 +1,5 @@
+//! The embedded log: order, exactly once, back-pressure, side passes, gaps and what its files may be.
+
 use super::file::DaemonLock;
 use super::reader::{Reader, Turn};
 use super::*;
