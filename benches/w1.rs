@@ -8,6 +8,7 @@
 //! cancels; the store's own CPU is counted apart. Machines are noisy: read the median of the ratios.
 
 #[path = "../tests/behaviour/harness/mod.rs"]
+#[allow(unused_imports, reason = "the harness tests itself where it is at home")]
 mod harness;
 
 use harness::daemon::Daemon;

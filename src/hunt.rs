@@ -69,9 +69,9 @@ pub struct Reply {
     pub late: u32,
     pub dead: Vec<Dead>,
     /// For an order that asked for one.
-    pub snapshot: Option<Given>,
+    pub snapshot: Option<Box<Given>>,
     /// The fold panicked; the hunt needs a `Restore`.
-    pub lost: Option<Lost>,
+    pub lost: Option<Box<Lost>>,
 }
 
 /// A snapshot as the hunt gives it.
@@ -223,13 +223,13 @@ impl Hunt {
     }
 
     fn lost(&self, at: Option<Offset>, why: String) -> Reply {
-        Reply { lost: Some(Lost { at, why }), ..self.reply() }
+        Reply { lost: Some(Box::new(Lost { at, why })), ..self.reply() }
     }
 
-    fn snapshot(&self) -> Option<Given> {
+    fn snapshot(&self) -> Option<Box<Given>> {
         match &self.state {
             Conduct::Sound(partial) | Conduct::Careful { partial, .. } => {
-                Some(Given { state: self.fold.encode(partial), readers: self.fold.readers(partial) })
+                Some(Box::new(Given { state: self.fold.encode(partial), readers: self.fold.readers(partial) }))
             }
             Conduct::Lost => None,
         }

@@ -38,7 +38,8 @@ impl Live for LiveDaemon {
             .map(|(partition, shown)| LivePartition {
                 partition,
                 position: matches!(shown.summary.phase, Phase::Running | Phase::Releasing).then_some(shown.summary.dispatched),
-                end: shown.end,
+                // What was dispatched could be read, whatever the source last heard.
+                end: shown.end.map(|end| end.max(shown.summary.dispatched)),
                 state: match (shown.halted, shown.summary.phase) {
                     (Some(_), _) => "halted",
                     (None, Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning) => "claiming",

@@ -152,10 +152,10 @@ impl Machine {
             return;
         }
         if let Some(given) = reply.snapshot {
-            self.snapshot_given(slot, given);
+            self.snapshot_given(slot, *given);
         }
         if let Some(lost) = reply.lost {
-            self.lost(slot, lost);
+            self.lost(slot, *lost);
         } else {
             let tally = Tally {
                 sent: 0,
