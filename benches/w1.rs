@@ -1,6 +1,6 @@
 //! CPU per event of the daemon beside a bare loop, on a real Kafka and a real Postgres.
 //!
-//! `cargo bench --bench w1 -- [--records N] [--hunts N] [--workload w1] [--rounds N]`
+//! `cargo bench --bench w1 -- [--records N] [--workload w1|w2|w3] [--rounds N]`
 //!
 //! The bare loop reads the same topic in batches, decodes with the same plan and folds into a map: no
 //! actors, no store, no snapshots. Both run as processes of their own, in turn, and what is printed is
@@ -55,7 +55,6 @@ where = "data.points >= 1000"
 
 struct Arguments {
     records: u64,
-    hunts: u64,
     workload: String,
     rounds: usize,
 }
@@ -67,15 +66,14 @@ fn main() {
     {
         return bare(brokers, topic);
     }
-    let mut arguments = Arguments { records: 4_000_000, hunts: 10_000, workload: "w1".into(), rounds: 3 };
+    let mut arguments = Arguments { records: 4_000_000, workload: "w1".into(), rounds: 3 };
     for pair in given.chunks(2) {
-        let [name, value] = pair else { panic!("found {pair:?}, expected --records N --hunts N --workload NAME --rounds N") };
+        let [name, value] = pair else { panic!("found {pair:?}, expected --records N --workload NAME --rounds N") };
         match &name[..] {
             "--records" => arguments.records = value.parse().expect("--records takes a number"),
-            "--hunts" => arguments.hunts = value.parse().expect("--hunts takes a number"),
             "--rounds" => arguments.rounds = value.parse().expect("--rounds takes a number"),
             "--workload" => arguments.workload = value.clone(),
-            other => panic!("found {other}, expected --records, --hunts, --workload or --rounds"),
+            other => panic!("found {other}, expected --records, --workload or --rounds"),
         }
     }
     compare(&arguments);
@@ -87,13 +85,13 @@ fn compare(arguments: &Arguments) {
     let topic = kafka.create_topic("bench", 4, &[]);
     let sent = process::Command::new(env!("CARGO_BIN_EXE_huntline"))
         .args(["generate", "--brokers", &kafka.brokers(), "--topic", &topic, "--workload", &arguments.workload])
-        .args(["--count", &arguments.records.to_string(), "--hunts", &arguments.hunts.to_string(), "--rate", "0", "--seed", "1"])
+        .args(["--count", &arguments.records.to_string(), "--rate", "0", "--seed", "1"])
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .status()
         .expect("huntline generate starts");
     assert!(sent.success(), "huntline generate: {sent}");
-    println!("{}: {} records, {} hunts, {} rounds", arguments.workload, arguments.records, arguments.hunts, arguments.rounds);
+    println!("{}: {} records, {} rounds", arguments.workload, arguments.records, arguments.rounds);
     println!("{:>6} {:>10} {:>10} {:>10} {:>12} {:>8}", "round", "bare", "daemon", "store", "records/s", "ratio");
     let mut ratios = Vec::new();
     for round in 1..=arguments.rounds {
