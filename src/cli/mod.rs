@@ -4,13 +4,16 @@
 //! Invariant: wrong usage and wrong configuration exit with 2, what fails while running with 1.
 
 pub mod check;
+mod client;
 pub mod config;
-pub mod demo;
 pub mod dead_letters;
+pub mod demo;
 pub mod generate;
 pub mod hunts;
 pub mod migrate;
 pub mod run;
+mod screen;
+mod view;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
