@@ -92,7 +92,9 @@ fn store(settings: &Settings) -> Result<Vec<String>, String> {
             }
             Ok(version)
         };
-        tokio::time::timeout(PATIENCE, asked).await.map_err(|_| wrong(&format!("{place}: no answer within {} s", PATIENCE.as_secs())))
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .map_err(|_| wrong(&format!("{place}: no answer within {} s", PATIENCE.as_secs())))
     });
     let SchemaVersion { found, known } = asked?.map_err(|error: crate::store::Error| wrong(&error))?;
     match found {

@@ -1,7 +1,7 @@
 //! **`huntline dead-letters`**: lists dead letters and shows one whole; asks a running daemon.
 
 use super::client::{self, Client, Error};
-use super::screen::{self, Table, left, plain};
+use super::screen::{self, Table, fitting, left, plain};
 use super::{DeadLetterArgs, DeadLettersArgs, DeadLettersCommand, DeadLettersListArgs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -53,7 +53,11 @@ fn list(args: &DeadLettersListArgs) -> Result<(), Error> {
     let client = Client::new(&args.from)?;
     let terminal = io::stdout().is_terminal();
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut table = Table::new([left("RECORD"), left("HUNT"), left("REASON"), left("STATE"), left("FAILED AT"), left("DETAIL")]);
+    let room = screen::size().map(|(columns, _)| columns);
+    let mut columns = vec![left("RECORD"), left("HUNT").soft(), left("REASON"), left("STATE"), left("FAILED AT")];
+    // On a terminal the detail stands below its letter: beside it there is hardly ever room.
+    columns.extend(room.is_none().then(|| left("DETAIL")));
+    let mut table = Table::new(columns);
     let mut count = 0;
     let filters = [args.reason.as_deref().map(|reason| ("reason", reason)), args.hunt.as_deref().map(|hunt| ("hunt", hunt))];
     let filters: Vec<(&str, &str)> = filters.into_iter().flatten().collect();
@@ -65,9 +69,15 @@ fn list(args: &DeadLettersListArgs) -> Result<(), Error> {
             }
         } else if !page.is_empty() {
             let letters = page.iter().map(|letter| client.read::<Letter>(letter.get())).collect::<Result<Vec<_>, _>>()?;
-            let rows: Vec<Vec<String>> = letters.iter().map(Letter::row).collect();
-            for line in table.lines(&rows, screen::size().map(|(columns, _)| columns)) {
+            let mut rows: Vec<Vec<String>> = letters.iter().map(Letter::row).collect();
+            let details: Vec<String> = rows.iter_mut().filter_map(|row| room.and_then(|_| row.pop())).collect();
+            let lines = table.lines(&rows, room);
+            let headings = lines.len() - rows.len();
+            for (at, line) in lines.into_iter().enumerate() {
                 writeln!(out, "{line}")?;
+                if let Some(detail) = at.checked_sub(headings).and_then(|at| details.get(at)) {
+                    writeln!(out, "{}", fitting(format!("    {detail}"), room))?;
+                }
             }
         }
         Ok(out.flush()?)
@@ -113,7 +123,12 @@ impl Letter {
         let text = |text: &str| plain(text).into_owned();
         let detail = self.contents.as_ref().map_or("(for admins)", |contents| &contents.detail);
         let hunt = self.hunt_id.as_deref().unwrap_or("-");
-        vec![self.record(), text(hunt), text(&self.reason), text(&self.state), text(&self.failed_at), text(detail)]
+        // To the second: a list has little room.
+        let failed_at = match self.failed_at.split_once('.') {
+            Some((seconds, _)) => format!("{seconds}Z"),
+            None => self.failed_at.clone(),
+        };
+        vec![self.record(), text(hunt), text(&self.reason), text(&self.state), text(&failed_at), text(detail)]
     }
 
     fn lines(&self) -> Vec<String> {

@@ -79,7 +79,10 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let ran = daemon::run(loaded.settings, daemon::Options { listening: Some(listening), ..daemon::Options::default() });
     stopping.store(true, Ordering::Release);
     let fed = generator.join().map_err(|_| anyhow::anyhow!("the generator ended by a defect"))?;
-    ran?;
+    ran.map_err(|error| match error.downcast_ref::<std::io::Error>() {
+        Some(found) if found.kind() == std::io::ErrorKind::AddrInUse => error.context("--listen 127.0.0.1:0 picks a free port"),
+        _ => error,
+    })?;
     fed.context("feed the demo")
 }
 

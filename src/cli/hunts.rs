@@ -32,7 +32,7 @@ fn list(args: &HuntsListArgs) -> Result<(), Error> {
     let client = Client::new(&args.from)?;
     let terminal = io::stdout().is_terminal();
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut table = Table::new([left("HUNT"), right("EVENTS"), left("STATUS"), left("LAST EVENT")]);
+    let mut table = Table::new([left("HUNT").soft(), right("EVENTS"), left("STATUS"), left("LAST EVENT")]);
     let mut count = 0;
     let status = args.status.map(|status| ("status", status.as_str()));
     let more = client.list("/v1/hunts", status.as_slice(), "hunts", args.limit, |page| {

@@ -85,15 +85,23 @@ pub struct Table {
 pub struct Column {
     pub title: &'static str,
     pub right: bool,
+    /// Cut before others when the terminal is narrow.
+    pub soft: bool,
+}
+
+impl Column {
+    pub const fn soft(self) -> Self {
+        Self { soft: true, ..self }
+    }
 }
 
 /// Text begins at its column's left, numbers end at its right.
 pub const fn left(title: &'static str) -> Column {
-    Column { title, right: false }
+    Column { title, right: false, soft: false }
 }
 
 pub const fn right(title: &'static str) -> Column {
-    Column { title, right: true }
+    Column { title, right: true, soft: false }
 }
 
 impl Table {
@@ -119,11 +127,13 @@ impl Table {
         heading.iter().chain(rows).map(|row: &Vec<String>| self.line(row)).map(|line| fitting(line, room)).collect()
     }
 
-    /// Narrows the widest columns until all fit.
+    /// Narrows the widest columns until all fit, soft ones first.
     fn fit(&mut self, room: usize) {
         let gaps = GAP * (self.widths.len().saturating_sub(1));
         while self.widths.iter().sum::<usize>() + gaps > room {
-            let Some(widest) = self.widths.iter_mut().max().filter(|widest| **widest > NARROW) else { return };
+            let columns = self.widths.iter_mut().zip(&self.columns);
+            let widest = columns.filter(|(wide, _)| **wide > NARROW).max_by_key(|(wide, column)| (column.soft, **wide));
+            let Some((widest, _)) = widest else { return };
             *widest -= 1;
         }
     }

@@ -131,6 +131,11 @@ impl Daemon {
             closing: closed,
         };
         let (server, address) = api::server(api_settings, live, Arc::new(store.clone()), exposition.clone())?;
+        // Whoever asked for any port is known by the one it got.
+        let advertise = match settings.http.advertise.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", address.port()),
+            None => settings.http.advertise.clone(),
+        };
         let handle = server.handle();
         actix::spawn(async move {
             if let Err(error) = server.await {
@@ -160,7 +165,7 @@ impl Daemon {
         let ports = Ports {
             store,
             merge,
-            owner: Owner { id: owner_id(), advertise: settings.http.advertise.clone() },
+            owner: Owner { id: owner_id(), advertise },
             source: commands.clone(),
             side_reader,
             start_resolver,
