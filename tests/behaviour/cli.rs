@@ -1,7 +1,7 @@
 //! The **commands**, as people and scripts use them: the real binary, its output and its exit code, beside a running demo.
 
 use crate::harness::daemon::request;
-use crate::harness::{Process, Scratch, await_until};
+use crate::harness::{Process, Scratch, await_until, free_port};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -50,10 +50,13 @@ struct Demo {
 }
 
 fn demo_in(scratch: Scratch, dir: &Path) -> Demo {
+    demo_at("127.0.0.1:0", scratch, dir)
+}
+
+fn demo_at(listen: &str, scratch: Scratch, dir: &Path) -> Demo {
     let dir = dir.to_str().expect("a path in UTF-8");
     let output = scratch.join("output");
-    let _ = fs::remove_file(&output);
-    let process = Process::start("demo", command(&["demo", "--listen", "127.0.0.1:0", "--rate", "300", "--dir", dir]), &output);
+    let process = Process::start("demo", command(&["demo", "--listen", listen, "--rate", "300", "--dir", dir]), &output);
     let url = await_until(PATIENCE, "the demo prints its address", || {
         let text = fs::read_to_string(&output).unwrap_or_default();
         let line = text.lines().find_map(|line| line.trim_start().strip_prefix("page").map(str::trim));
@@ -334,4 +337,61 @@ fn a_demo_goes_on_from_its_data() {
         assert_eq!(demo.process.await_exit(PATIENCE).code(), Some(0), "{}", demo.process.tail());
         assert!(!demo.process.tail().contains("ERROR"), "{}", demo.process.tail());
     }
+}
+
+#[test]
+fn watching_goes_on_when_the_daemon_comes_back() {
+    let data = Scratch::new("demo-data");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut demo = demo_at(&listen, Scratch::new("demo"), data.path());
+    let url = demo.url.clone();
+    let id = await_until(PATIENCE, "a hunt is saved", || {
+        let hunts = json_lines(&["hunts", "list", "--json", "--limit", "1", "--url", &url]);
+        hunts.first().and_then(|hunt| hunt["hunt_id"].as_str().map(str::to_owned))
+    });
+    let output = data.join("watched");
+    let mut watch = Process::start("watch", command(&["hunts", "watch", &id, "--json", "--url", &url]), &output);
+    let seen = || fs::read_to_string(&output).unwrap_or_default();
+    await_until(PATIENCE, "a view is told", || if seen().contains("\"hunt_id\"") { Ok(()) } else { Err(seen()) });
+
+    demo.process.signal(libc::SIGINT);
+    assert_eq!(demo.process.await_exit(PATIENCE).code(), Some(0));
+    await_until(PATIENCE, "watch says so", || if seen().contains("asking again") { Ok(()) } else { Err(seen()) });
+    let _again = demo_at(&listen, Scratch::new("demo"), data.path());
+    let after = || seen().rsplit_once("answers again").map(|(_, after)| after.matches("\"hunt_id\"").count());
+    await_until(PATIENCE, "more views are told", || if after() >= Some(2) { Ok(()) } else { Err(seen()) });
+    assert!(watch.exited().is_none());
+}
+
+#[test]
+fn a_token_opens_what_it_is_for() {
+    let scratch = Scratch::new("cli");
+    for (name, token) in [("reads", "may-read"), ("acts", "may-act"), ("wrong", "may-not")] {
+        fs::write(scratch.join(name), format!("{token}\n")).expect("written");
+    }
+    let config = scratch.join("h.toml");
+    let dir = scratch.path().display();
+    let auth = format!("[http.auth]\nread_tokens_file = \"{dir}/reads\"\nadmin_tokens_file = \"{dir}/acts\"\n");
+    fs::write(&config, embedded(scratch.path()) + &auth).expect("written");
+    let log = scratch.join("events.db");
+    let generated =
+        huntline(&["generate", "--log", log.to_str().expect("UTF-8"), "--count", "500", "--rate", "0", "--bad", "0.2"]);
+    assert_eq!(generated.code, Some(0), "{generated:?}");
+    let (_process, url) = run(&config, &scratch.join("output"));
+
+    let letters = |token: Option<&str>| {
+        let file = token.map(|token| scratch.join(token).display().to_string());
+        let mut args = vec!["dead-letters", "list", "--json", "--limit", "1", "--url", &url];
+        args.extend(file.iter().flat_map(|file| ["--token-file", file]));
+        huntline(&args)
+    };
+    for token in [None, Some("wrong")] {
+        let done = letters(token);
+        assert!(done.code == Some(1) && done.err.contains("--token-file"), "{done:?}");
+    }
+    let done = letters(Some("nowhere"));
+    assert!(done.code == Some(2) && done.err.contains("nowhere"), "{done:?}");
+    await_until(PATIENCE, "a letter is saved", || if letters(Some("reads")).out.is_empty() { None } else { Some(()) });
+    assert!(!letters(Some("reads")).out.contains("contents"));
+    assert!(letters(Some("acts")).out.contains("contents"));
 }
