@@ -295,6 +295,8 @@ fn a_generated_log_is_folded_saved_and_gone_on_from() {
     let output = scratch.join("output");
     let end = |mut process: Process| {
         process.signal(libc::SIGTERM);
+        // As `timeout` does: once to the process, once to its group.
+        process.signal(libc::SIGTERM);
         let asked = Instant::now();
         assert_eq!(process.await_exit(PATIENCE).code(), Some(0), "{}", process.tail());
         assert!(asked.elapsed() < Duration::from_secs(10), "stopped after {:?}", asked.elapsed());
