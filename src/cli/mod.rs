@@ -249,6 +249,7 @@ mod tests {
             "huntline demo",
             "huntline demo --dir d --listen 127.0.0.1:0",
             "huntline check --config a.toml",
+            "huntline check --connect",
             "huntline config --schema",
             "huntline migrate --check",
             "huntline generate --rate 10 --count 5 --hunts 3 --skew 1 --duplicates 0.1 --late 0.1 --bad 0.1 --seed 7",
