@@ -1,7 +1,7 @@
 //! The **commands**, as people and scripts use them: the real binary, its output and its exit code, beside a running demo.
 
 use crate::harness::daemon::request;
-use crate::harness::{Process, Scratch, await_until, free_port};
+use crate::harness::{Process, Scratch, await_until, free_port, kafka, postgres};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -233,6 +233,29 @@ fn the_shipped_configuration_is_valid_and_connecting_tells_each_part_that_is_awa
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
     assert!(done.out.contains("not there yet"), "{done:?}");
     assert!(!scratch.join("events.db").exists() && !scratch.join("views.db").exists(), "check creates nothing");
+}
+
+#[test]
+fn connecting_tells_what_kafka_and_the_store_have() {
+    let (kafka, database) = (kafka::shared(), postgres::shared().create_database());
+    let topic = kafka.create_topic("checked", 3, &[]);
+    let scratch = Scratch::new("cli");
+    let config = scratch.join("h.toml");
+    let check = |topics: &str| {
+        let brokers = kafka.brokers();
+        let text = format!("[kafka]\nbrokers = [\"{brokers}\"]\ntopics = [{topics}]\n[store]\nurl = \"{database}\"\n");
+        fs::write(&config, text).expect("written");
+        huntline(&["check", "--connect", "--config", config.to_str().expect("UTF-8")])
+    };
+    let done = check(&format!("\"{topic}\""));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.out.contains(&format!("topic {topic} is there, 3 partitions")), "{done:?}");
+    assert!(done.out.contains("no schema yet"), "{done:?}");
+
+    assert_eq!(huntline(&["migrate", "--config", config.to_str().expect("UTF-8")]).code, Some(0));
+    let done = check(&format!("\"{topic}\", \"never-made\""));
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.err.contains("never-made") && done.out.contains("current"), "{done:?}");
 }
 
 #[test]
