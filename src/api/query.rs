@@ -252,7 +252,7 @@ impl Query {
 
 fn saved_partial(row: &PartialRow) -> PartialView {
     let (position, status) = match row.snapshot.lag {
-        Some(lag) => (Some(lag.position), if lag.reasons.any() { Status::Parked } else { Status::Lagging }),
+        Some(lag) => (Some(lag.position), if lag.reasons.park() { Status::Parked } else { Status::Lagging }),
         None => (row.partition_position, Status::Live),
     };
     PartialView {

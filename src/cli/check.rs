@@ -1,16 +1,28 @@
-//! **`huntline check`**: every problem of a configuration at once, each with its place; contacts nothing.
+//! **`huntline check`**: every problem of a configuration at once, each with its place; contacts nothing. With `--connect`,
+//! which waits for the configuration to be valid, also whether Kafka and the store are there as the daemon needs them; it changes nothing.
 
 use super::Files;
-use crate::config;
+use crate::config::{self, Settings, StoreUrl};
+use crate::daemon::store_target;
+use crate::source::reader::Reader;
+use crate::store::{SchemaVersion, Store};
 use std::io::Write;
+use std::time::Duration;
+
+/// For the store to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     pub files: Files,
+    /// Also try Kafka and the store; exit 1 if one cannot be reached or used
+    #[arg(long)]
+    pub connect: bool,
 }
 
-/// Prints what is wrong to `err` and a sentence to `out` when nothing is. The exit code: 0, or 2.
+/// Prints what is wrong to `err` and a sentence to `out` when nothing is. The exit code: 0, 2 for a wrong configuration, 1 for what cannot
+/// be reached.
 pub fn run(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> std::io::Result<u8> {
     match config::load(&args.files.config) {
         Ok(loaded) => {
@@ -22,13 +34,91 @@ pub fn run(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> std:
             let count = loaded.settings.definitions.aggregates.len();
             let aggregates = if count == 1 { "1 aggregate".to_owned() } else { format!("{count} aggregates") };
             writeln!(out, "{what} valid: {aggregates}")?;
-            Ok(0)
+            if !args.connect {
+                return Ok(0);
+            }
+            let mut code = 0;
+            for tried in [log(&loaded.settings), store(&loaded.settings)] {
+                match tried {
+                    Ok(lines) => lines.iter().try_for_each(|line| writeln!(out, "{line}"))?,
+                    Err(why) => {
+                        writeln!(err, "{why}")?;
+                        code = 1;
+                    }
+                }
+            }
+            Ok(code)
         }
         Err(problems) => {
             writeln!(err, "{problems}")?;
             Ok(2)
         }
     }
+}
+
+/// What was found of the log, in sentences; the error is one too.
+fn log(settings: &Settings) -> Result<Vec<String>, String> {
+    let place = match (&settings.kafka, &settings.embedded_log) {
+        (Some(kafka), _) => format!("Kafka at {}", kafka.brokers.join(",")),
+        (None, Some(log)) if !log.path.exists() => {
+            return there(&log.path)
+                .map(|()| vec![format!("embedded log {}: not there yet; `run` creates it", log.path.display())]);
+        }
+        (None, log) => format!("embedded log {}", log.as_ref().map_or(String::new(), |log| log.path.display().to_string())),
+    };
+    let alone = matches!(settings.store, StoreUrl::Sqlite { .. });
+    let (identity, warnings) = Reader::new(settings, alone).identity().map_err(|why| format!("source: {why}"))?;
+    let topics =
+        identity.topics.iter().map(|topic| format!("{place}: topic {} is there, {}", topic.topic, partitions(topic.partitions)));
+    Ok(topics.chain(warnings.into_iter().map(|warning| format!("{place}: warning: {warning}"))).collect())
+}
+
+/// What was found of the store.
+fn store(settings: &Settings) -> Result<Vec<String>, String> {
+    let place = &settings.store;
+    if let StoreUrl::Sqlite { path } = place
+        && !path.exists()
+    {
+        return there(path).map(|()| vec![format!("{place}: not there yet; `run` creates it")]);
+    }
+    let target = store_target(place);
+    let wrong = |why: &dyn std::fmt::Display| format!("store: {why}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| wrong(&error))?;
+    let asked = runtime.block_on(async {
+        let asked = async {
+            let version = Store::schema_version(&target).await?;
+            if version.is_current() {
+                Store::open_reader(&target).await?.ping().await?;
+            }
+            Ok(version)
+        };
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .map_err(|_| wrong(&format!("{place}: no answer within {} s", PATIENCE.as_secs())))
+    });
+    let SchemaVersion { found, known } = asked?.map_err(|error: crate::store::Error| wrong(&error))?;
+    match found {
+        0 => Ok(vec![format!("{place}: reached; no schema yet, `run` and `migrate` create it")]),
+        _ if found == known => Ok(vec![format!("{place}: reached, schema version {found}, current")]),
+        _ if found < known => {
+            Ok(vec![format!("{place}: reached, schema version {found}; `run` and `migrate` upgrade it to {known}")])
+        }
+        _ => Err(format!("{place}: its schema has version {found}, this huntline knows up to {known}: run the newer huntline")),
+    }
+}
+
+/// Whether the directory of a file that is to be created is there.
+fn there(path: &std::path::Path) -> Result<(), String> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => {
+            Err(format!("{}: found no directory {}, expected one", path.display(), parent.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn partitions(count: i32) -> String {
+    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
 }
 
 #[cfg(test)]
@@ -40,7 +130,7 @@ mod tests {
         let path = dir.path().join("h.toml");
         std::fs::write(&path, text).expect("written");
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = run(&CheckArgs { files: Files { config: vec![path] } }, &mut out, &mut err).expect("printed");
+        let code = run(&CheckArgs { files: Files { config: vec![path] }, connect: false }, &mut out, &mut err).expect("printed");
         let text = |bytes| String::from_utf8(bytes).expect("text").replace(&format!("{}/", dir.path().display()), "");
         (code, text(out), text(err))
     }
@@ -64,7 +154,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let mut err = Vec::new();
-        let args = CheckArgs { files: Files { config: vec!["/nowhere/h.toml".into()] } };
+        let args = CheckArgs { files: Files { config: vec!["/nowhere/h.toml".into()] }, connect: false };
         assert_eq!(run(&args, &mut Vec::new(), &mut err).expect("printed"), 2);
         assert_eq!(
             String::from_utf8_lossy(&err),

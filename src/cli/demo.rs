@@ -51,6 +51,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let loaded =
         config::load_from(&[("the demo's configuration".into(), text)], []).map_err(|problems| anyhow::anyhow!("{problems}"))?;
 
+    super::run::log_to_stderr(&loaded.settings.logging);
     let mut log = Log::open(&events, log::TOPIC, PARTITIONS)?;
     let stopping = Arc::new(AtomicBool::new(false));
     let generator = {
@@ -78,18 +79,21 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let ran = daemon::run(loaded.settings, daemon::Options { listening: Some(listening), ..daemon::Options::default() });
     stopping.store(true, Ordering::Release);
     let fed = generator.join().map_err(|_| anyhow::anyhow!("the generator ended by a defect"))?;
-    ran?;
+    ran.map_err(|error| match error.downcast_ref::<std::io::Error>() {
+        Some(found) if found.kind() == std::io::ErrorKind::AddrInUse => error.context("--listen 127.0.0.1:0 picks a free port"),
+        _ => error,
+    })?;
     fed.context("feed the demo")
 }
 
 /// The pipeline of `config/huntline.toml` on embedded parts.
 fn configuration(dir: &Path, args: &DemoArgs) -> anyhow::Result<String> {
     let pipeline = include_str!("../../config/huntline.toml");
-    let aggregates = pipeline.find("[aggregates").map_or("", |at| &pipeline[at..]);
+    let events = pipeline.find("[event]").map_or("", |at| &pipeline[at..]);
     let (log, store) = (dir.join("events.db"), dir.join("views.db"));
     let text = |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()));
     Ok(format!(
-        "[embedded_log]\npath = {}\npartitions = {PARTITIONS}\n\n[store]\nurl = {}\n\n[snapshot]\ninterval = \"1s\"\n\n[http]\nlisten = \"{listen}\"\nadvertise = \"http://{listen}\"\n\n[logging]\nlevel = \"warn\"\n\n{aggregates}",
+        "[embedded_log]\npath = {}\npartitions = {PARTITIONS}\n\n[store]\nurl = {}\n\n[snapshot]\ninterval = \"1s\"\n\n[http]\nlisten = \"{listen}\"\nadvertise = \"http://{listen}\"\n\n[logging]\nlevel = \"warn\"\n\n{events}",
         toml_edit::Value::from(text(&log)?),
         toml_edit::Value::from(format!("sqlite:{}", text(&store)?)),
         listen = args.listen,

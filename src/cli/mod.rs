@@ -4,13 +4,16 @@
 //! Invariant: wrong usage and wrong configuration exit with 2, what fails while running with 1.
 
 pub mod check;
+mod client;
 pub mod config;
-pub mod demo;
 pub mod dead_letters;
+pub mod demo;
 pub mod generate;
 pub mod hunts;
 pub mod migrate;
 pub mod run;
+mod screen;
+mod view;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -246,6 +249,7 @@ mod tests {
             "huntline demo",
             "huntline demo --dir d --listen 127.0.0.1:0",
             "huntline check --config a.toml",
+            "huntline check --connect",
             "huntline config --schema",
             "huntline migrate --check",
             "huntline generate --rate 10 --count 5 --hunts 3 --skew 1 --duplicates 0.1 --late 0.1 --bad 0.1 --seed 7",

@@ -32,6 +32,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// How long a stop may take before what is not saved is left to the next start.
 const STOP: Duration = Duration::from_secs(8);
+/// How long a signal to stop may come in twice.
+const ECHO: Duration = Duration::from_secs(1);
 /// Views followed at once.
 const STREAMS: usize = 256;
 /// Fences within this time after which the daemon gives way.
@@ -131,6 +133,11 @@ impl Daemon {
             closing: closed,
         };
         let (server, address) = api::server(api_settings, live, Arc::new(store.clone()), exposition.clone())?;
+        // Whoever asked for any port is known by the one it got.
+        let advertise = match settings.http.advertise.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", address.port()),
+            None => settings.http.advertise.clone(),
+        };
         let handle = server.handle();
         actix::spawn(async move {
             if let Err(error) = server.await {
@@ -160,7 +167,7 @@ impl Daemon {
         let ports = Ports {
             store,
             merge,
-            owner: Owner { id: owner_id(), advertise: settings.http.advertise.clone() },
+            owner: Owner { id: owner_id(), advertise },
             source: commands.clone(),
             side_reader,
             start_resolver,
@@ -208,7 +215,7 @@ impl Daemon {
         };
         let stopped = tokio::select! {
             stopped = self.stop() => stopped,
-            signal = stop.next() => {
+            signal = stop.again() => {
                 tracing::warn!(signal, "stopping at once; what is not saved is read again at the next start");
                 std::process::exit(1);
             }
@@ -444,6 +451,18 @@ impl Signals {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",
+        }
+    }
+
+    /// A second request to stop. What comes within a moment of the first is the same one: `timeout`, terminals and wrappers
+    /// signal the process and its group.
+    async fn again(&mut self) -> &'static str {
+        let since = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if since.elapsed() >= ECHO {
+                return signal;
+            }
         }
     }
 }
