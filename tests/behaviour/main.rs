@@ -10,5 +10,7 @@ mod grafana;
 mod harness;
 mod kafka;
 mod oracle;
+mod pipeline;
+mod platform;
 mod simulation;
 mod store_contract;
