@@ -12,5 +12,6 @@ mod kafka;
 mod oracle;
 mod pipeline;
 mod platform;
+mod recovery;
 mod simulation;
 mod store_contract;

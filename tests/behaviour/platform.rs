@@ -159,9 +159,8 @@ impl Platform {
         recompute(&self.definitions(), &self.log, left_out)
     }
 
-    /// The sum over all partitions of what a reader can reach.
     pub fn ends(&self) -> i64 {
-        self.topics.iter().flat_map(|topic| self.kafka.end_offsets(&topic.name)).sum()
+        ends(self.kafka, &self.topics)
     }
 
     /// Waits until every record is below its partition's saved position and nothing lags.
@@ -311,6 +310,11 @@ impl Platform {
         }
         assert!(listed.iter().eq(said.hunts.keys()), "/v1/hunts lists {listed:?}");
     }
+}
+
+/// The sum over all partitions of these topics of what a reader can reach.
+pub fn ends(kafka: &Kafka, topics: &[Topic]) -> i64 {
+    topics.iter().flat_map(|topic| kafka.end_offsets(&topic.name)).sum()
 }
 
 /// Where every partition stands in the store.
