@@ -233,15 +233,15 @@ impl Drop for PartitionGauges {
     }
 }
 
-/// Every series whose labels are known beforehand, at 0. `late` names the windowed aggregates.
-pub fn touch(topics: &[String], late_aggregates: &[String]) {
+/// Every series whose labels are known beforehand, at 0; an aggregate without windows stays there.
+pub fn touch(topics: &[String], aggregates: &[String]) {
     gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     for topic in topics {
         for outcome in Outcome::ALL {
             records(topic, outcome).increment(0);
         }
     }
-    for aggregate in late_aggregates {
+    for aggregate in aggregates {
         late(aggregate).increment(0);
     }
     for reason in Reason::ALL {
@@ -286,7 +286,7 @@ impl Exposition {
 }
 
 /// Makes this process's recorder, once, and touches every series; later calls get the same one.
-pub fn install(topics: &[String], late_aggregates: &[String]) -> Exposition {
+pub fn install(topics: &[String], aggregates: &[String]) -> Exposition {
     static INSTALLED: OnceLock<Exposition> = OnceLock::new();
     let exposition = INSTALLED.get_or_init(|| {
         let (recorder, exposition) = recorder();
@@ -295,7 +295,7 @@ pub fn install(topics: &[String], late_aggregates: &[String]) -> Exposition {
         describe();
         exposition
     });
-    touch(topics, late_aggregates);
+    touch(topics, aggregates);
     exposition.clone()
 }
 

@@ -87,7 +87,8 @@ impl Daemon {
         let alone = matches!(settings.store, config::StoreUrl::Sqlite { .. });
         let reader = Reader::new(&settings, alone);
         let topics = reader.topics();
-        let exposition = metrics::install(&topics, &[]);
+        let aggregates: Vec<String> = settings.definitions.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect();
+        let exposition = metrics::install(&topics, &aggregates);
 
         let mut plans = BTreeMap::new();
         for topic in &topics {

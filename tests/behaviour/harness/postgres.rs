@@ -36,7 +36,7 @@ impl Default for Options {
 }
 
 /// How a server stops: `pg_ctl stop`'s modes, and a crash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Ends sessions, then writes a checkpoint.
     Fast,

@@ -1,0 +1,387 @@
+//! A **platform** under test: topics in a real Kafka, everything that was sent to them, and whether a store and a daemon say of it
+//! what the oracle says.
+//!
+//! Invariant: the log kept here is what a reader of committed records finds, under the offsets that Kafka gave.
+
+use crate::harness::daemon::Daemon;
+use crate::harness::kafka::{self, Kafka, Message, Producer, unique};
+use crate::harness::{await_until, postgres};
+use crate::oracle::records::{HuntAt, Options, Records, Topic};
+use crate::oracle::{Definitions, LeftOut, Log, Partition, Record, Said, recompute};
+use fastrand::Rng;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Every kind of aggregate that yields one value.
+pub const AGGREGATES: &str = r#"
+[aggregates.events]
+kind = "count"
+[aggregates.registrations]
+kind = "count"
+on = "user.registered"
+[aggregates.points]
+kind = "sum"
+on = "clue.solved"
+of = "/data/points"
+[aggregates.big_solves]
+kind = "count"
+on = "clue.solved"
+where = "data.points > 50"
+[aggregates.fastest]
+kind = "min"
+on = "clue.solved"
+of = "/data/seconds"
+[aggregates.slowest]
+kind = "max"
+of = "/data/seconds"
+[aggregates.mean_points]
+kind = "mean"
+on = ["clue.solved", "clue.skipped"]
+of = "/data/points"
+[aggregates.first_player]
+kind = "first"
+on = "user.*"
+of = "/data/player_id"
+[aggregates.last_clue]
+kind = "last"
+on = "clue.*"
+of = "/data/clue_id"
+"#;
+
+/// Largest value sent as an event: small, so that a great many too large ones cost little.
+const MAX_BYTES: usize = 2 << 10;
+
+/// How long a quiet daemon may take to save what it was sent.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Platform {
+    pub kafka: &'static Kafka,
+    pub topics: Vec<Topic>,
+    pub group: String,
+    /// What was committed.
+    pub log: Log,
+    records: Records,
+    plain: Producer,
+    transactional: Producer,
+    rng: Rng,
+    pub sent: usize,
+    /// Records sent inside transactions that were aborted.
+    pub aborted: usize,
+}
+
+impl Platform {
+    /// Two topics of their own, read by one group; `options` say how many hunts there are and what is sent.
+    pub fn new(name: &str, partitions: (i32, i32), options: Options) -> Platform {
+        let kafka = kafka::shared();
+        // Timestamps are those of the generator, long past.
+        let keep = [("retention.ms", "-1")];
+        let topics = vec![
+            Topic { name: kafka.create_topic(name, partitions.0, &keep), partitions: partitions.0, hunt: HuntAt::Key },
+            Topic {
+                name: kafka.create_topic(&format!("{name}-other"), partitions.1, &keep),
+                partitions: partitions.1,
+                hunt: HuntAt::Value,
+            },
+        ];
+        let seed = options.seed;
+        let options = Options { count: usize::MAX, topics: topics.clone(), max_bytes: MAX_BYTES, ..options };
+        Platform {
+            kafka,
+            topics,
+            group: unique(name),
+            log: Log::new(),
+            records: Records::new(options),
+            plain: kafka.producer(),
+            transactional: kafka.transactional_producer(&unique(name)),
+            rng: Rng::with_seed(seed),
+            sent: 0,
+            aborted: 0,
+        }
+    }
+
+    /// The configuration of a daemon that reads the topics into the store at `store_url`; `kafka` are further lines of `[kafka]`.
+    pub fn config(&self, store_url: &str, snapshot_interval: &str, kafka: &str) -> String {
+        format!(
+            "[kafka]\nbrokers = [\"{}\"]\ngroup = \"{}\"\ntopics = [\"{}\", \"{}\"]\n{kafka}\n\
+             [store]\nurl = \"{store_url}\"\n[snapshot]\ninterval = \"{snapshot_interval}\"\n{}",
+            self.kafka.brokers(),
+            self.group,
+            self.topics[0].name,
+            self.topics[1].name,
+            self.definitions_text(),
+        )
+    }
+
+    fn definitions_text(&self) -> String {
+        format!(
+            "[event]\nmax_bytes = \"{MAX_BYTES}B\"\n[topic.\"{}\".event]\nhunt = \"/data/hunt_id\"\n{AGGREGATES}",
+            self.topics[1].name
+        )
+    }
+
+    pub fn definitions(&self) -> Definitions {
+        Definitions::from_toml(&self.definitions_text())
+    }
+
+    /// Sends the next records of the stream and waits until Kafka has them: some alone, some in transactions, and some first in a
+    /// transaction that is aborted, as by a producer that failed and tried again.
+    pub fn send(&mut self, count: usize) {
+        let mut batches: BTreeMap<String, Vec<(Partition, Record)>> = BTreeMap::new();
+        for (partition, record) in self.records.by_ref().take(count) {
+            batches.entry(partition.0.clone()).or_default().push((partition, record));
+        }
+        for (topic, batch) in batches {
+            let messages: Vec<Message> = batch.iter().map(|(partition, record)| message(partition.1, record)).collect();
+            let places = match self.rng.u8(..10) {
+                0..6 => self.plain.send_all(&topic, &messages),
+                way => {
+                    if way == 9 {
+                        self.transactional.begin();
+                        self.aborted += self.transactional.send_all(&topic, &messages).len();
+                        self.transactional.abort();
+                    }
+                    self.transactional.begin();
+                    let places = self.transactional.send_all(&topic, &messages);
+                    self.transactional.commit();
+                    places
+                }
+            };
+            for ((partition, record), (found, offset)) in batch.into_iter().zip(places) {
+                assert_eq!(partition.1, found, "a record goes to the partition it names");
+                self.log.entry(partition).or_default().push(Record { offset, ..record });
+                self.sent += 1;
+            }
+        }
+    }
+
+    pub fn said(&self, left_out: &LeftOut) -> Said {
+        recompute(&self.definitions(), &self.log, left_out)
+    }
+
+    pub fn ends(&self) -> i64 {
+        ends(self.kafka, &self.topics)
+    }
+
+    /// Waits until every record is below its partition's saved position and nothing lags.
+    #[track_caller]
+    pub fn await_saved(&self, store_url: &str) {
+        await_until(PATIENCE, "everything sent is saved and nothing lags", || self.saved(store_url));
+    }
+
+    /// Says which partition is behind, or how many hunts lag.
+    pub fn saved(&self, store_url: &str) -> Result<(), String> {
+        let positions = positions(store_url)?;
+        for (partition, records) in &self.log {
+            let last = records.last().map_or(-1, |record| record.offset);
+            let position = positions.get(partition).copied().unwrap_or(-1);
+            if position <= last {
+                return Err(format!("{partition:?} at {position}, its last record at {last}"));
+            }
+        }
+        let lagging = postgres::query(store_url, "SELECT count(*) FROM huntline.partials WHERE lagging")?;
+        match lagging[0][0].as_deref() {
+            Some("0") => Ok(()),
+            lagging => Err(format!("{lagging:?} partials lag")),
+        }
+    }
+
+    /// Fails at the first thing that the store's relations say otherwise than the oracle: counts, dead letters, views.
+    #[track_caller]
+    pub fn assert_store_says(&self, store_url: &str, said: &Said) {
+        let differences =
+            [self.compare_partitions(store_url, said), self.compare_letters(store_url, said), compare_hunts(store_url, said)];
+        let differences: Vec<String> = differences.into_iter().flatten().collect();
+        assert!(differences.is_empty(), "the store differs from the oracle:\n{}", differences.join("\n"));
+    }
+
+    fn compare_partitions(&self, store_url: &str, said: &Said) -> Option<String> {
+        let columns = "records, applied, duplicate, dead_lettered, ignored, held, late";
+        let rows = query(store_url, &format!("SELECT topic, partition, position, {columns} FROM huntline.partitions"));
+        let mut differences = String::new();
+        let mut seen = 0;
+        for row in &rows {
+            let partition = (text(row, 0), number(row, 1) as i32);
+            let Some(expected) = said.partitions.get(&partition) else {
+                if number(row, 3) != 0 {
+                    let _ = writeln!(differences, "{partition:?}: {} records of an empty partition", number(row, 3));
+                }
+                continue;
+            };
+            seen += 1;
+            let counts = expected.counts;
+            let wanted = [
+                counts.records,
+                counts.applied,
+                counts.duplicate,
+                counts.dead_lettered,
+                counts.ignored,
+                counts.held,
+                counts.late,
+            ];
+            let found: Vec<i64> = (3..10).map(|column| number(row, column)).collect();
+            if found != wanted {
+                let _ = writeln!(differences, "{partition:?}: {columns}: expected {wanted:?}, found {found:?}");
+            }
+            let last = self.log[&partition].last().map_or(-1, |record| record.offset);
+            let end = self.kafka.end_offsets(&partition.0)[partition.1 as usize];
+            let position = number(row, 2);
+            if position <= last || position > end {
+                let _ = writeln!(differences, "{partition:?}: position {position}, its last record at {last}, its end {end}");
+            }
+        }
+        if seen != said.partitions.len() {
+            let _ = writeln!(differences, "{seen} partitions with records, expected {}", said.partitions.len());
+        }
+        (!differences.is_empty()).then_some(differences)
+    }
+
+    fn compare_letters(&self, store_url: &str, said: &Said) -> Option<String> {
+        let rows = query(
+            store_url,
+            "SELECT topic, partition, \"offset\", hunt_id, reason, state, encode(key, 'hex'), encode(value, 'hex'), headers \
+             FROM huntline.dead_letters",
+        );
+        let mut found = BTreeMap::new();
+        for row in rows {
+            found.insert((text(&row, 0), number(&row, 1) as i32, number(&row, 2)), row);
+        }
+        let mut expected = 0;
+        for (partition, of) in &said.partitions {
+            for letter in &of.dead_letters {
+                expected += 1;
+                let place = (partition.0.clone(), partition.1, letter.offset);
+                let Some(row) = found.get(&place) else { return Some(format!("no dead letter of {place:?}: {letter:?}")) };
+                let what = (row[3].clone(), text(row, 4), text(row, 5));
+                let wanted = (letter.hunt_id.clone(), letter.reason.clone(), "rejected".to_owned());
+                if what != wanted {
+                    return Some(format!("dead letter of {place:?}: expected {wanted:?}, found {what:?}"));
+                }
+                let record = self.record(partition, letter.offset);
+                let bytes = (row[6].clone(), row[7].clone());
+                if bytes != (record.key.as_deref().map(hex), record.value.as_deref().map(hex)) {
+                    return Some(format!("dead letter of {place:?} ({}) holds other bytes: {bytes:?}", letter.reason));
+                }
+                if text(row, 8).matches('[').count() != record.headers.len() + 1 {
+                    return Some(format!("dead letter of {place:?}: headers {}, sent {:?}", text(row, 8), record.headers));
+                }
+            }
+        }
+        (expected != found.len()).then(|| format!("{} dead letters, expected {expected}", found.len()))
+    }
+
+    fn record(&self, partition: &Partition, offset: i64) -> &Record {
+        let records = &self.log[partition];
+        &records[records.binary_search_by_key(&offset, |record| record.offset).expect("a record that was sent")]
+    }
+
+    /// Fails at the first hunt of which the daemon's API says otherwise than the oracle.
+    #[track_caller]
+    pub fn assert_api_says(&self, daemon: &Daemon, said: &Said) {
+        for (hunt, expected) in &said.hunts {
+            let id = percent_encoding::utf8_percent_encode(hunt, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let mut doors = vec![format!("/v1/hunts?id={id}")];
+            // Clients take a segment of dots for a step up, however it is encoded.
+            if hunt != ".." {
+                doors.push(format!("/v1/hunts/{id}"));
+            }
+            for door in doors {
+                let (status, body) = daemon.http_get(&door);
+                assert_eq!(status, 200, "{door}: {body}");
+                let answer: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&body).expect("an object");
+                if let Some(difference) = said.compare_view(hunt, answer["view"].get()) {
+                    panic!("{door}: {difference}");
+                }
+                assert_eq!(answer["events"].get(), expected.events.to_string(), "{door}: {body}");
+                assert_eq!(answer["status"].get(), "\"live\"", "{door}: {body}");
+                let partials: Vec<serde_json::Value> = serde_json::from_str(answer["partials"].get()).expect("partials");
+                assert_eq!(partials.len(), expected.partials, "{door}: {body}");
+            }
+        }
+        let mut listed = Vec::new();
+        let mut door = "/v1/hunts?limit=37".to_owned();
+        loop {
+            let page = daemon.json(&door);
+            listed.extend(
+                page["hunts"].as_array().expect("hunts").iter().map(|line| line["hunt_id"].as_str().expect("an id").to_owned()),
+            );
+            let Some(next) = page["next"].as_str() else { break };
+            door = format!("/v1/hunts?limit=37&cursor={next}");
+        }
+        assert!(listed.iter().eq(said.hunts.keys()), "/v1/hunts lists {listed:?}");
+    }
+}
+
+/// The sum over all partitions of these topics of what a reader can reach.
+pub fn ends(kafka: &Kafka, topics: &[Topic]) -> i64 {
+    topics.iter().flat_map(|topic| kafka.end_offsets(&topic.name)).sum()
+}
+
+/// Where every partition stands in the store.
+pub fn positions(store_url: &str) -> Result<BTreeMap<Partition, i64>, String> {
+    let rows = postgres::query(store_url, "SELECT topic, partition, coalesce(position, 0) FROM huntline.partitions")?;
+    Ok(rows.iter().map(|row| ((text(row, 0), number(row, 1) as i32), number(row, 2))).collect())
+}
+
+fn compare_hunts(store_url: &str, said: &Said) -> Option<String> {
+    let micros = |column: &str| format!("(extract(epoch FROM {column}) * 1000000)::bigint");
+    let rows = query(
+        store_url,
+        &format!(
+            "SELECT hunt_id, view, events, status, {}, {}, {} FROM huntline.hunts",
+            micros("first_event_at"),
+            micros("last_event_at"),
+            micros("watermark")
+        ),
+    );
+    let mut views = BTreeMap::new();
+    for row in &rows {
+        let hunt = text(row, 0);
+        let twice = views.insert(hunt.clone(), text(row, 1)).is_some();
+        if twice {
+            return Some(format!("hunt {hunt:?} has two rows"));
+        }
+        let Some(expected) = said.hunts.get(&hunt) else { continue };
+        let found = (number(row, 2), text(row, 3), number(row, 4), number(row, 5), number(row, 6));
+        let wanted = (expected.events, "live".to_owned(), expected.first_event_at, expected.last_event_at, expected.watermark);
+        if found != wanted {
+            return Some(format!(
+                "hunt {hunt:?} of {} partials: events, status, first, last, watermark: expected {wanted:?}, found {found:?}",
+                expected.partials
+            ));
+        }
+    }
+    said.compare(&views)
+}
+
+fn message(partition: i32, record: &Record) -> Message {
+    let name = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the generator's headers have names");
+    Message {
+        partition: Some(partition),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.iter().map(|(header, value)| (name(header), value.clone())).collect(),
+        timestamp: Some(record.timestamp_ms),
+    }
+}
+
+#[track_caller]
+pub fn query(store_url: &str, sql: &str) -> Vec<Vec<Option<String>>> {
+    postgres::query(store_url, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+fn text(row: &[Option<String>], column: usize) -> String {
+    row[column].clone().unwrap_or_default()
+}
+
+/// A number, -1 for null.
+fn number(row: &[Option<String>], column: usize) -> i64 {
+    row[column].as_deref().map_or(-1, |digits| digits.parse().expect("a number"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

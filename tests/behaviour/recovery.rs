@@ -1,0 +1,182 @@
+//! **Recovery**: the daemon killed at random moments, some between a COMMIT and its answer, and PostgreSQL stopped under it, while
+//! records keep coming; at the end every row is what the oracle says.
+//!
+//! A fault counts only if it struck: work was under way, and the daemon had got somewhere since its last start.
+
+use crate::harness::daemon::Daemon;
+use crate::harness::postgres::{self, Postgres, Stop};
+use crate::harness::proxy::{CommitFault, Proxy};
+use crate::harness::{await_until, kafka::Kafka};
+use crate::oracle::LeftOut;
+use crate::oracle::records::{Options, Topic};
+use crate::platform::{Platform, ends, positions};
+use fastrand::Rng;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const RECORDS: usize = 500_000;
+/// Sent in answer to each fault, so that no daemon finds the log at rest.
+const RATION: usize = 20_000;
+const CHUNK: usize = 1_000;
+/// Faults that may fail to strike before the test gives up.
+const VAIN: usize = 20;
+const SOON: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// SIGKILL at any moment.
+    Kill,
+    /// SIGKILL while a checkpoint's COMMIT is on its way; it arrives when the next daemon claims the partition.
+    KillInCommit,
+    /// The COMMIT is carried out, its answer lost; then SIGKILL.
+    KillAfterLostAnswer,
+    Outage(Stop),
+}
+
+fn faults(rng: &mut Rng) -> Vec<Fault> {
+    let mut faults = vec![Fault::Kill; 12];
+    faults.extend([Fault::KillInCommit; 5]);
+    faults.extend([Fault::KillAfterLostAnswer; 3]);
+    faults.extend([Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate, Stop::Fast].map(Fault::Outage));
+    rng.shuffle(&mut faults);
+    faults
+}
+
+#[test]
+fn twenty_kills_and_five_outages_leave_every_row_exact() {
+    let mut rng = Rng::with_seed(20);
+    let server = Postgres::start(&postgres::Options { fsync: false, ..postgres::Options::default() });
+    let store = server.create_database();
+    let proxy = Proxy::start(server.port());
+    let mut platform =
+        Platform::new("recovery", (4, 2), Options { seed: 11, hunts: 2_000, bad: 0.04, step_ms: 20, ..Options::default() });
+    // A static member has its partitions back at once.
+    let config = platform.config(&proxy.url(&store), "300ms", "instance = \"recovering\"");
+    let (kafka, topics) = (platform.kafka, platform.topics.clone());
+
+    let sent = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (rations, granted) = mpsc::channel::<usize>();
+        let (platform, sent) = (&mut platform, &sent);
+        scope.spawn(move || {
+            for ration in granted {
+                for _ in 0..ration / CHUNK {
+                    platform.send(CHUNK);
+                    sent.fetch_add(CHUNK, Ordering::SeqCst);
+                }
+            }
+        });
+        let _ = rations.send(RATION);
+        let mut daemon = Daemon::start(&config);
+        let mut field = Field { daemon: &mut daemon, server: &server, store: &store, proxy: &proxy, kafka, topics: &topics };
+        let (mut open, mut vain, mut granted) = (faults(&mut rng), 0, RATION);
+        let mut base = 0;
+        while let Some(fault) = open.pop() {
+            granted += RATION;
+            rations.send(RATION).expect("the sender lives");
+            await_until(SOON, "positions move after a start", || field.moved(base));
+            let target = sent.load(Ordering::SeqCst) + rng.usize(..RATION / 2);
+            await_until(SOON, "more is sent", || (sent.load(Ordering::SeqCst) >= target.min(granted)).then_some(()));
+            let struck = field.strike(fault, base, &mut rng);
+            base = field.position();
+            if !struck {
+                vain += 1;
+                assert!(vain <= VAIN, "{fault:?} found no work under way");
+                open.insert(0, fault);
+            }
+        }
+        let _ = rations.send(RECORDS.saturating_sub(granted));
+        drop(rations);
+        assert!(proxy.faults() >= 8, "{} faults of a COMMIT struck", proxy.faults());
+        await_until(Duration::from_secs(120), "everything is sent", || {
+            (sent.load(Ordering::SeqCst) >= granted.max(RECORDS)).then_some(())
+        });
+        await_until(Duration::from_secs(120), "everything is read", || match field.lag() {
+            0 => Ok(()),
+            lag => Err(lag),
+        });
+        assert_eq!(daemon.metric("huntline_stalls_total", &[]), 0.0);
+        assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
+    });
+    assert!(platform.aborted > 0 && platform.sent >= RECORDS);
+    platform.await_saved(&store);
+    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+}
+
+/// Where faults happen.
+struct Field<'f> {
+    daemon: &'f mut Daemon,
+    server: &'f Postgres,
+    store: &'f str,
+    proxy: &'f Proxy,
+    kafka: &'static Kafka,
+    topics: &'f [Topic],
+}
+
+impl Field<'_> {
+    /// The sum of all saved positions.
+    fn position(&self) -> i64 {
+        positions(self.store).expect("the store answers").values().sum()
+    }
+
+    fn moved(&self, base: i64) -> Result<(), i64> {
+        let position = self.position();
+        if position > base { Ok(()) } else { Err(position) }
+    }
+
+    fn lag(&self) -> i64 {
+        ends(self.kafka, self.topics) - self.position()
+    }
+
+    /// Brings a fault about, and the daemon back; whether it struck: records were unsaved, and positions had moved since `base`.
+    fn strike(&mut self, fault: Fault, base: i64, rng: &mut Rng) -> bool {
+        let checkpoint = "checkpoint = $5 + 1";
+        match fault {
+            Fault::Kill => {}
+            Fault::KillInCommit => {
+                self.proxy.arm(CommitFault::InFlight, checkpoint);
+                await_until(SOON, "a COMMIT is on its way", || (self.proxy.in_flight() == 1).then_some(()));
+            }
+            Fault::KillAfterLostAnswer => {
+                let before = self.proxy.faults();
+                self.proxy.arm(CommitFault::AnswerLost, checkpoint);
+                await_until(SOON, "a COMMIT's answer is lost", || (self.proxy.faults() > before).then_some(()));
+            }
+            Fault::Outage(mode) => return self.outage(mode),
+        }
+        let end = ends(self.kafka, self.topics);
+        assert!(self.daemon.exited().is_none(), "the daemon ended by itself:\n{}", self.daemon.output());
+        self.daemon.kill9();
+        let position = self.position();
+        let (store, proxy, at_once) = (self.store, self.proxy, rng.bool());
+        std::thread::scope(|scope| {
+            if fault == Fault::KillInCommit {
+                scope.spawn(move || deliver(store, proxy, at_once));
+            }
+            self.daemon.restart();
+        });
+        position > base && position < end
+    }
+
+    fn outage(&mut self, mode: Stop) -> bool {
+        let failures = |daemon: &Daemon| daemon.metric("huntline_store_errors_total", &[]);
+        let (before, position, end) = (failures(self.daemon), self.position(), ends(self.kafka, self.topics));
+        self.server.stop(mode);
+        await_until(SOON, "the daemon misses its store", || (failures(self.daemon) > before).then_some(()));
+        self.server.restart();
+        await_until(SOON, "positions move after an outage", || self.moved(position));
+        position < end
+    }
+}
+
+/// Lets the COMMIT of the daemon that is dead arrive: at once, or when the next one waits to claim the partition.
+fn deliver(store: &str, proxy: &Proxy, at_once: bool) {
+    if !at_once {
+        await_until(SOON, "the next daemon waits for the locks of the one before", || {
+            let claims = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO huntline.partitions%'";
+            if postgres::query(store, claims)?.is_empty() { Err("nobody waits".to_owned()) } else { Ok(()) }
+        });
+    }
+    proxy.deliver();
+}
