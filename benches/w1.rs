@@ -18,6 +18,7 @@ use huntline::config;
 use huntline::decode::{Decoded, Plan, Verdict};
 use huntline::partial::{Fold, Partial};
 use huntline::position::{Epoch, Position};
+use huntline::record::PartitionId;
 use huntline::source::{Command, Event, kafka};
 use huntline::time::Micros;
 use std::collections::{BTreeMap, HashMap};
@@ -164,10 +165,12 @@ fn bare(brokers: &str, topic: &str) {
         limits: kafka::Limits::default(),
     };
     let identity = kafka::identity(&source).expect("the topic").log;
+    let partitions = (0..identity.topics[0].partitions).map(|number| PartitionId::new(topic, number));
+    let end: i64 = partitions.map(|id| kafka::resolve_start(&source, &id, kafka::Start::End).expect("an end").0).sum();
     let (send, mut events) = tokio::sync::mpsc::unbounded_channel();
     let (commands, _) = kafka::start(source, identity, send);
     let mut hunts: HashMap<Box<[u8]>, Partial> = HashMap::new();
-    let (mut clocks, mut ends, mut positions) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut clocks, mut positions) = (HashMap::new(), BTreeMap::new());
     let mut decoded = Decoded::default();
     let (mut first, mut read) = (None, 0u64);
     while let Some(event) = events.blocking_recv() {
@@ -176,9 +179,6 @@ fn bare(brokers: &str, topic: &str) {
                 for partition in partitions {
                     commands.send(Command::Assign { partition, position: Position(0), epoch: Epoch(1) }).expect("it reads");
                 }
-            }
-            Event::End { partition, end } => {
-                ends.insert(partition, end);
             }
             Event::Batch(batch) => {
                 plan.decode(&batch, &mut decoded);
@@ -201,12 +201,11 @@ fn bare(brokers: &str, topic: &str) {
             Event::Failed(why) => panic!("{why}"),
             _ => {}
         }
-        let end: i64 = ends.values().map(|end: &Position| end.0).sum();
         let position: i64 = positions.values().map(|position: &Position| position.0).sum();
-        if ends.len() == 4 && first.is_none() && position as f64 >= 0.4 * end as f64 {
+        if first.is_none() && position as f64 >= 0.4 * end as f64 {
             first = Some((read, cpu_of(process::id())));
         }
-        if ends.len() == 4 && position >= end {
+        if position >= end {
             break;
         }
     }
