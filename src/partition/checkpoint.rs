@@ -7,6 +7,7 @@ use super::{Effect, Input, Machine, Phase, lag_row, refusal};
 use crate::hunt::{Dead, Given, Lost, Reply, Task};
 use crate::outcome::Counts;
 use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
+use crate::time::Micros;
 use std::sync::Arc;
 
 /// Hunts asked for a snapshot in one turn.
@@ -234,10 +235,10 @@ impl Machine {
                     base = mark;
                 }
             }
-            let mut lag = Lagging::new(base, held);
+            let mut lag = Lagging::new(base, held, self.now);
             lag.blame(&lost);
             if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
-                let at_boundary = Lagging::new(base, held);
+                let at_boundary = Lagging::new(base, held, self.now);
                 closing.push(slot, lag_row(&s.hunt, &at_boundary));
             }
             s.dirty = true;
@@ -318,9 +319,10 @@ impl Machine {
             let tally = std::mem::take(&mut s.closing);
             closing.pending.take_back(slot, tally);
             let at_boundary = i64::from(tally.sent);
+            let now = self.now;
             let row = |held| Lagging {
                 reasons: LagReasons { store_refused: true, ..LagReasons::default() },
-                ..Lagging::new(base, held)
+                ..Lagging::new(base, held, now)
             };
             closing.push(slot, lag_row(&s.hunt, &row(at_boundary)));
             match &mut s.stage {
@@ -357,7 +359,7 @@ impl Tally {
 }
 
 impl Lagging {
-    fn new(base: Mark, held: i64) -> Self {
+    fn new(base: Mark, held: i64, since: Micros) -> Self {
         Lagging {
             base,
             read: base,
@@ -369,6 +371,7 @@ impl Lagging {
             progress: Tally::default(),
             letters: Vec::new(),
             losses: 0,
+            since,
         }
     }
 

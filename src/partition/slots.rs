@@ -93,6 +93,8 @@ pub struct Lagging {
     pub letters: Vec<DeadLetter>,
     /// Losses with no record to blame, in a row.
     pub losses: u32,
+    /// When it began to lag here, by the wall clock: a figure, never fold input.
+    pub since: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

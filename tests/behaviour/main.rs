@@ -8,10 +8,12 @@
 mod config;
 mod grafana;
 mod harness;
+mod isolation;
 mod kafka;
 mod oracle;
 mod pipeline;
 mod platform;
+mod rebalance;
 mod recovery;
 mod simulation;
 mod store_contract;
