@@ -1,7 +1,7 @@
 //! **Rebalances**: several daemons in one group share partitions, and hunts; they come, go, freeze and die under load, and at the
 //! end every row is what the oracle says.
 
-use crate::harness::daemon::Daemon;
+use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::proxy::{CommitFault, Proxy};
 use crate::harness::{await_until, postgres};
 use crate::oracle::LeftOut;
@@ -17,7 +17,7 @@ const PARTITIONS: usize = 6;
 const IMPATIENT: &str = "[kafka.librdkafka]\n\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"500\"";
 
 #[test]
-fn a_zombie_is_fenced_a_member_joins_and_leaves_and_shared_hunts_stay_exact() {
+fn members_freeze_join_leave_and_die_and_the_hunts_they_share_stay_exact() {
     let server = postgres::shared();
     let store = server.create_database();
     let proxy = Proxy::start(server.port());
@@ -36,6 +36,14 @@ fn a_zombie_is_fenced_a_member_joins_and_leaves_and_shared_hunts_stay_exact() {
     }
     platform.await_saved(&store);
     assert_eq!(before, claims(&store), "a partition moved meanwhile");
+    for daemon in [&zombie, &steady] {
+        assert_eq!(
+            daemon.metric("huntline_store_errors_total", &[]),
+            0.0,
+            "they wait for each other's locks: {}",
+            daemon.output()
+        );
+    }
     assert!(met(&store) > 500, "only {} hunts have partials of both owners", met(&store));
     platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
 
@@ -46,9 +54,11 @@ fn a_zombie_is_fenced_a_member_joins_and_leaves_and_shared_hunts_stay_exact() {
         zombie.sigstop();
         await_until(SOON, "the other has claimed everything", || shared(&[&steady]));
         zombie.sigcont();
-        await_until(SOON, "the zombie is fenced", || match zombie.metric("huntline_fenced_total", &[]) {
-            0.0 => Err(zombie.http_get("/metrics").1),
-            _ => Ok(()),
+        // Whichever it hears first, from the group that its partitions are lost or from the store that they are claimed.
+        await_until(SOON, "the zombie gives its partitions up", || {
+            let lost = zombie.metric("huntline_rebalances_total", &[("kind", "lost")]);
+            let fenced = zombie.metric("huntline_fenced_total", &[]);
+            if lost + fenced >= 1.0 { Ok(()) } else { Err((lost, fenced)) }
         });
         await_until(SOON, "both have partitions again", || shared(&[&zombie, &steady]));
     });
@@ -109,6 +119,74 @@ fn a_static_member_that_was_killed_has_its_own_partitions_back_at_once() {
     for daemon in [&mut killed, &mut other] {
         assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
     }
+    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+}
+
+#[test]
+fn a_member_whose_name_another_took_gives_way_and_says_so() {
+    let store = postgres::shared().create_database();
+    let mut platform = Platform::new("namesake", (4, 2), Options { seed: 43, hunts: 500, wandering: 0.3, ..Options::default() });
+    let config = platform.config(&store, "300ms", "instance = \"namesake\"");
+    let mut old = Daemon::start(&config);
+    let mut new = Setup::new(&config);
+    let mut heir = None;
+    await_until(SOON, "one has them all", || shared_by(&store, &[&old]));
+    while_records_flow(&mut platform, 100, || {
+        let before = saved(&store);
+        await_until(SOON, "positions move on", || (saved(&store) > before + 1_000).then_some(()));
+        let new = heir.insert(std::mem::replace(&mut new, Setup::new("")).spawn());
+        assert_eq!(old.await_exit().code(), Some(1), "{}", old.output());
+        assert!(old.output().contains("another process took over kafka.instance \"namesake\""), "{}", old.output());
+        await_until(SOON, "the new one has them all", || shared_by(&store, &[new]));
+        let before = saved(&store);
+        await_until(SOON, "positions move on", || (saved(&store) > before + 1_000).then_some(()));
+    });
+    let mut new = heir.expect("the new one");
+    platform.await_saved(&store);
+    platform.assert_api_says(&new, &platform.said(&LeftOut::new()));
+    assert_eq!(new.sigterm(), Some(0), "{}", new.output());
+    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+}
+
+#[test]
+fn the_late_claim_of_a_zombie_fences_the_owner_which_claims_again_and_gives_way_to_one_who_insists() {
+    let store = postgres::shared().create_database();
+    let mut platform =
+        Platform::new("late-claim", (4, 2), Options { seed: 44, hunts: 500, wandering: 0.3, ..Options::default() });
+    let mut owner = Daemon::start(&platform.config(&store, "200ms", ""));
+    await_until(SOON, "it has them all", || shared_by(&store, &[&owner]));
+    // What a process does that asked for its claim, was frozen, and is no member any more when the claim is carried out.
+    let claim = |of: &str| {
+        query(
+            &store,
+            &format!("UPDATE huntline.partitions SET epoch = epoch + 1, owner = 'a zombie', advertise = '' WHERE {of}"),
+        );
+    };
+    let (first, fenced) = ("partition = 0", |daemon: &Daemon| daemon.metric("huntline_fenced_total", &[]));
+    while_records_flow(&mut platform, 100, || {
+        claim(first);
+        await_until(SOON, "both partitions 0 are fenced", || (fenced(&owner) >= 2.0).then_some(()));
+        await_until(SOON, "it has them all again", || shared_by(&store, &[&owner]));
+        // All of them at once are one mishap, not many.
+        claim("true");
+        await_until(SOON, "all are fenced", || (fenced(&owner) >= 8.0).then_some(()));
+        await_until(SOON, "it has them all again", || shared_by(&store, &[&owner]));
+        let before = saved(&store);
+        await_until(SOON, "positions move on", || (saved(&store) > before + 1_000).then_some(()));
+    });
+    platform.await_saved(&store);
+    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+    platform.assert_api_says(&owner, &platform.said(&LeftOut::new()));
+
+    while_records_flow(&mut platform, 100, || {
+        claim(first);
+        assert_eq!(owner.await_exit().code(), Some(1), "{}", owner.output());
+        assert!(owner.output().contains("was fenced 3 times within a minute"), "{}", owner.output());
+        assert!(owner.output().contains("of owner a zombie"), "the other owner is named: {}", owner.output());
+    });
+    owner.restart();
+    platform.await_saved(&store);
+    assert_eq!(owner.sigterm(), Some(0), "{}", owner.output());
     platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
 }
 

@@ -51,7 +51,8 @@ WITH written AS (
 SELECT hunt_id, shared FROM written WHERE shared OR born = $3";
 
 /// Locks the partials of hunts that are to be marked shared; the second waits for nobody.
-const LOCK: &str = "SELECT 1 FROM huntline.partials WHERE hunt_id = ANY($1) AND NOT shared ORDER BY hunt_id, topic, partition FOR UPDATE";
+const LOCK: &str =
+    "SELECT 1 FROM huntline.partials WHERE hunt_id = ANY($1) AND NOT shared ORDER BY hunt_id, topic, partition FOR UPDATE";
 const LOCK_AT_ONCE: &str =
     "SELECT 1 FROM huntline.partials WHERE hunt_id = ANY($1) AND NOT shared ORDER BY hunt_id, topic, partition FOR UPDATE NOWAIT";
 const MARK: &str = "UPDATE huntline.partials SET shared = true WHERE hunt_id = ANY($1) AND NOT shared";
