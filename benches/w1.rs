@@ -130,7 +130,9 @@ fn daemon_process(kafka: &Kafka, topic: &str, postgres: &Postgres, records: u64)
     let began = Instant::now();
     harness::await_until(Duration::from_secs(600), "the log is read and saved", || {
         let position: f64 = (0..4)
-            .filter_map(|partition| daemon.find_metric("huntline_position", &[("topic", topic), ("partition", &partition.to_string())]))
+            .filter_map(|partition| {
+                daemon.find_metric("huntline_position", &[("topic", topic), ("partition", &partition.to_string())])
+            })
             .sum();
         samples.push((position, cpu_of(daemon.pid()), family_cpu(postmaster), Instant::now()));
         let saved = postgres.query(&database, "SELECT coalesce(sum(records), 0) FROM huntline.partitions");

@@ -95,6 +95,7 @@ impl Handler<Order> for HuntActor {
 
 impl Supervised for HuntActor {
     fn restarting(&mut self, _: &mut Self::Context) {
+        crate::metrics::hunt_restarts().increment(1);
         let why = self.last_panic.borrow().clone();
         let reply = self.hunt.after_panic(&why);
         self.outbox.push(reply);

@@ -197,7 +197,6 @@ impl PartitionActor {
             Effect::SideRead(read) => self.read_aside(read, ctx),
             Effect::CancelSideRead => self.side_read += 1,
             Effect::HuntLost { slot, lost } => {
-                metrics::hunt_restarts().increment(1);
                 let hunt = self.machine.slot(slot).0;
                 tracing::warn!(partition = %self.partition, hunt, offset = lost.at.map(|o| o.0), why = %lost.why, "hunt restarts from its last snapshot");
             }

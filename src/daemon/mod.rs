@@ -3,7 +3,7 @@
 //!
 //! It decides little: a partition that the group gives gets an actor, which claims it; one that is
 //! revoked is released; one that was fenced while it is still ours is claimed again after a moment,
-//! and three fences in a minute mean that somebody else reads the same store.
+//! and three fences of one in a minute mean that somebody else reads the same store.
 
 mod live;
 
@@ -36,7 +36,8 @@ const STOP: Duration = Duration::from_secs(8);
 const ECHO: Duration = Duration::from_secs(1);
 /// Views followed at once.
 const STREAMS: usize = 256;
-/// Fences within this time after which the daemon gives way.
+/// Fences of one partition within this time after which the daemon gives way. Of one: a process that was frozen finds all of its
+/// partitions claimed by others at once, and only once.
 const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
 
 /// What a run may be told besides its configuration.
@@ -74,7 +75,7 @@ struct Daemon {
     assigned: BTreeMap<PartitionId, Option<Addr<PartitionActor>>>,
     /// Partitions being released, with whom to tell when the last of them is.
     revoking: Vec<(Vec<PartitionId>, Option<SyncSender<()>>)>,
-    fences: VecDeque<Instant>,
+    fences: VecDeque<(Instant, PartitionId)>,
     /// When to claim a partition again.
     again: Vec<(Instant, PartitionId)>,
     server: actix_web::dev::ServerHandle,
@@ -331,11 +332,11 @@ impl Daemon {
             News::Fenced { partition, found } => {
                 tracing::warn!(%partition, %found, "fenced: another owner has claimed the partition");
                 let now = Instant::now();
-                self.fences.push_back(now);
-                self.fences.retain(|then| now - *then < FENCES.1);
-                if self.fences.len() >= FENCES.0 {
+                self.fences.push_back((now, partition.clone()));
+                self.fences.retain(|(then, _)| now - *then < FENCES.1);
+                if self.fences.iter().filter(|(_, other)| *other == partition).count() >= FENCES.0 {
                     bail!(
-                        "fenced {} times within a minute, last at {partition}: {found}. Does another group read into the same store?",
+                        "{partition} was fenced {} times within a minute: {found}. Does another daemon run under this one's kafka.instance?",
                         FENCES.0
                     );
                 }

@@ -7,7 +7,11 @@ use super::{Effect, Input, Machine, Phase, lag_row, past_gaps, refusal};
 use crate::hunt::{Dead, Given, Lost, Reply, Task};
 use crate::outcome::Counts;
 use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
+<<<<<<< HEAD
 use std::collections::HashMap;
+=======
+use crate::time::Micros;
+>>>>>>> e2e
 use std::sync::Arc;
 
 /// Losses for which no record is to blame, with no snapshot saved between them, after which a hunt waits for an operator.
@@ -241,9 +245,17 @@ impl Machine {
                     base = mark;
                 }
             }
+<<<<<<< HEAD
             if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
                 let row = lag_row(&s.hunt, &Lagging::new(base, held));
                 closing.push(slot, s, row);
+=======
+            let mut lag = Lagging::new(base, held, self.now);
+            lag.blame(&lost);
+            if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
+                let at_boundary = Lagging::new(base, held, self.now);
+                closing.push(slot, lag_row(&s.hunt, &at_boundary));
+>>>>>>> e2e
             }
             let lag = Lagging { tried: lost.at, ..Lagging::new(past_gaps(&self.skipped, base), held) };
             let s = &mut self.slots[slot];
@@ -348,9 +360,14 @@ impl Machine {
             let tally = std::mem::take(&mut s.closing);
             closing.pending.take_back(slot, tally);
             let at_boundary = i64::from(tally.sent);
+<<<<<<< HEAD
             let lagging = |base, held| Lagging {
+=======
+            let now = self.now;
+            let row = |held| Lagging {
+>>>>>>> e2e
                 reasons: LagReasons { store_refused: true, ..LagReasons::default() },
-                ..Lagging::new(base, held)
+                ..Lagging::new(base, held, now)
             };
             let row = lag_row(&s.hunt, &lagging(base, at_boundary));
             closing.push(slot, s, row);
@@ -390,7 +407,7 @@ impl Tally {
 }
 
 impl Lagging {
-    fn new(base: Mark, held: i64) -> Self {
+    fn new(base: Mark, held: i64, since: Micros) -> Self {
         Lagging {
             base,
             read: base,
@@ -401,6 +418,11 @@ impl Lagging {
             in_pass: false,
             progress: Tally::default(),
             letters: Vec::new(),
+<<<<<<< HEAD
+=======
+            losses: 0,
+            since,
+>>>>>>> e2e
         }
     }
 

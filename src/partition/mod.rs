@@ -228,7 +228,7 @@ pub struct Summary {
     pub firsts: Counts,
     /// Dispatched and not committed.
     pub unsaved: bool,
-    /// The oldest record timestamp at which a lagging hunt stands.
+    /// Since when a hunt with held records lags here.
     pub held_oldest: Option<Micros>,
 }
 
@@ -362,7 +362,7 @@ impl Machine {
             pending_bytes: self.pending_bytes(),
             firsts: self.firsts,
             unsaved: self.unsaved(),
-            held_oldest: lags().filter(|lag| lag.held > 0).filter_map(|lag| lag.base.clock).min(),
+            held_oldest: lags().filter(|lag| lag.held > 0).map(|lag| lag.since).min(),
         }
     }
 
@@ -401,6 +401,11 @@ impl Machine {
                 in_pass: false,
                 progress: Tally::default(),
                 letters: Vec::new(),
+<<<<<<< HEAD
+=======
+                losses: 0,
+                since: self.now,
+>>>>>>> e2e
             };
             let hash = crate::decode::hunt_hash(row.hunt.as_bytes());
             let slot = self.slots.insert(hash, &row.hunt, Stage::Lagging(Box::new(lag)), self.now);

@@ -7,9 +7,8 @@ use crate::harness::prometheus::Samples;
 use crate::harness::{await_until, postgres};
 use crate::oracle::records::Options;
 use crate::oracle::{LeftOut, Said};
-use crate::platform::Platform;
+use crate::platform::{Platform, while_records_flow};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -50,7 +49,7 @@ fn what_kafka_holds_is_what_the_store_the_api_and_the_metrics_say_and_a_restart_
         other => Err(other),
     });
 
-    while_records_flow(&mut platform, || every_panel_answers(&daemon.url("/metrics")));
+    while_records_flow(&mut platform, 5, || every_panel_answers(&daemon.url("/metrics")));
     platform.await_saved(&store);
     stops(&mut daemon);
     platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
@@ -128,21 +127,4 @@ fn stops(daemon: &mut Daemon) {
     let asked = Instant::now();
     assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
     assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?} to stop", asked.elapsed());
-}
-
-/// Sends a few records at a time, each batch as soon as Kafka has acknowledged the one before.
-fn while_records_flow(platform: &mut Platform, act: impl FnOnce()) {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                platform.send(5);
-            }
-        });
-        let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-        done.store(true, Ordering::Relaxed);
-        if let Err(panic) = acted {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }

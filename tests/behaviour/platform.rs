@@ -11,6 +11,7 @@ use crate::oracle::{Definitions, LeftOut, Log, Partition, Record, Said, recomput
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Every kind of aggregate that yields one value.
@@ -166,11 +167,24 @@ impl Platform {
     /// Waits until every record is below its partition's saved position and nothing lags.
     #[track_caller]
     pub fn await_saved(&self, store_url: &str) {
-        await_until(PATIENCE, "everything sent is saved and nothing lags", || self.saved(store_url));
+        await_until(PATIENCE, "everything sent is saved and nothing lags", || {
+            self.passed(store_url)?;
+            let lagging = postgres::query(store_url, "SELECT count(*) FROM huntline.partials WHERE lagging")?;
+            match lagging[0][0].as_deref() {
+                Some("0") => Ok(()),
+                lagging => Err(format!("{lagging:?} partials lag")),
+            }
+        });
     }
 
-    /// Says which partition is behind, or how many hunts lag.
-    pub fn saved(&self, store_url: &str) -> Result<(), String> {
+    /// As [`await_saved`](Platform::await_saved), where hunts may lag.
+    #[track_caller]
+    pub fn await_passed(&self, store_url: &str) {
+        await_until(PATIENCE, "everything sent is passed", || self.passed(store_url));
+    }
+
+    /// The error says which partition is behind.
+    fn passed(&self, store_url: &str) -> Result<(), String> {
         let positions = positions(store_url)?;
         for (partition, records) in &self.log {
             let last = records.last().map_or(-1, |record| record.offset);
@@ -179,18 +193,17 @@ impl Platform {
                 return Err(format!("{partition:?} at {position}, its last record at {last}"));
             }
         }
-        let lagging = postgres::query(store_url, "SELECT count(*) FROM huntline.partials WHERE lagging")?;
-        match lagging[0][0].as_deref() {
-            Some("0") => Ok(()),
-            lagging => Err(format!("{lagging:?} partials lag")),
-        }
+        Ok(())
     }
 
     /// Fails at the first thing that the store's relations say otherwise than the oracle: counts, dead letters, views.
     #[track_caller]
     pub fn assert_store_says(&self, store_url: &str, said: &Said) {
-        let differences =
-            [self.compare_partitions(store_url, said), self.compare_letters(store_url, said), compare_hunts(store_url, said)];
+        let differences = [
+            self.compare_partitions(store_url, said),
+            self.compare_letters(store_url, said),
+            compare_hunts(store_url, said, None),
+        ];
         let differences: Vec<String> = differences.into_iter().flatten().collect();
         assert!(differences.is_empty(), "the store differs from the oracle:\n{}", differences.join("\n"));
     }
@@ -323,7 +336,8 @@ pub fn positions(store_url: &str) -> Result<BTreeMap<Partition, i64>, String> {
     Ok(rows.iter().map(|row| ((text(row, 0), number(row, 1) as i32), number(row, 2))).collect())
 }
 
-fn compare_hunts(store_url: &str, said: &Said) -> Option<String> {
+/// The first difference of a row of `hunts` other than that of `lagging`.
+pub fn compare_hunts(store_url: &str, said: &Said, lagging: Option<&str>) -> Option<String> {
     let micros = |column: &str| format!("(extract(epoch FROM {column}) * 1000000)::bigint");
     let rows = query(
         store_url,
@@ -334,8 +348,10 @@ fn compare_hunts(store_url: &str, said: &Said) -> Option<String> {
             micros("watermark")
         ),
     );
+    let mut said = said.clone();
+    said.hunts.retain(|hunt, _| lagging != Some(hunt));
     let mut views = BTreeMap::new();
-    for row in &rows {
+    for row in rows.iter().filter(|row| lagging != row[0].as_deref()) {
         let hunt = text(row, 0);
         let twice = views.insert(hunt.clone(), text(row, 1)).is_some();
         if twice {
@@ -352,6 +368,23 @@ fn compare_hunts(store_url: &str, said: &Said) -> Option<String> {
         }
     }
     said.compare(&views)
+}
+
+/// Sends `count` records at a time, each batch as soon as Kafka has acknowledged the one before, for as long as `act` goes on.
+pub fn while_records_flow(platform: &mut Platform, count: usize, act: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                platform.send(count);
+            }
+        });
+        let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        done.store(true, Ordering::Relaxed);
+        if let Err(panic) = acted {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 fn message(partition: i32, record: &Record) -> Message {

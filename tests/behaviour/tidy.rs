@@ -70,7 +70,16 @@ fn each_outside_library_stops_at_its_folder() {
 
 #[test]
 fn the_rules_know_no_clock_and_no_input_or_output() {
-    let pure = ["src/aggregate", "src/decode", "src/partition", "src/codec.rs", "src/dedup.rs", "src/hunt.rs", "src/partial.rs", "src/watermark.rs"];
+    let pure = [
+        "src/aggregate",
+        "src/decode",
+        "src/partition",
+        "src/codec.rs",
+        "src/dedup.rs",
+        "src/hunt.rs",
+        "src/partial.rs",
+        "src/watermark.rs",
+    ];
     let outside = ["SystemTime", "Instant::now", "std::fs", "std::net", "tokio::", "actix"];
     offenders("rules are pure", |path, text| {
         pure.iter().any(|rule| path.starts_with(rule)) && outside.iter().any(|word| text.contains(word))

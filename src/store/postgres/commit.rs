@@ -110,7 +110,8 @@ fn fenced(partition: PartitionId, row: Option<&tokio_postgres::Row>) -> Error {
 pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<(), Fault> {
     let commit = Commit::new(&checkpoint, &merge);
     for race in 0.. {
-        let fault = match commit.transact(session).await {
+        let mut new = Vec::new();
+        let fault = match commit.transact(session, &mut new).await {
             Ok(()) => return Ok(()),
             Err(fault) => fault,
         };
@@ -126,10 +127,18 @@ pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint
             // None: it was no snapshot, and what the caller sends again would be refused again.
             return Err(if refused.is_empty() { fault } else { Error::Refused(refused).into() });
         }
-        if !fault.is_race() || race == RACES {
+        let met = fault.is_busy() && !new.is_empty();
+        if !(met || fault.is_race()) || race == RACES {
             return Err(fault);
         }
         session.client.batch_execute("ROLLBACK").await?;
+        if met {
+            if let Err(fault) = commit.share(session, &new).await {
+                session.client.batch_execute("ROLLBACK").await?;
+                return Err(fault);
+            }
+            continue;
+        }
         tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(1..20) << race)).await;
     }
     unreachable!("the last race returns")
@@ -149,7 +158,8 @@ impl<'c> Commit<'c> {
         Self { checkpoint, merge, rows }
     }
 
-    async fn transact(&self, session: &mut Session) -> Result<(), Fault> {
+    /// `new` is told the hunts of which these are the partition's first partials.
+    async fn transact(&self, session: &mut Session, new: &mut Vec<String>) -> Result<(), Fault> {
         let fence = session.prepare(FENCE).await?;
         let Checkpoint { partition, epoch, owner, number, .. } = self.checkpoint;
         session.client.batch_execute("BEGIN").await?;
@@ -162,7 +172,7 @@ impl<'c> Commit<'c> {
             _ => return Err(fenced(partition.clone(), row.as_ref()).into()),
         }
         let upsert = session.prepare(UPSERT).await?;
-        let (mut shared, mut new) = (BTreeSet::new(), Vec::new());
+        let mut shared = BTreeSet::new();
         {
             // The next chunk is on its way while the server works on this one. In order: a fault is that of the first chunk at fault.
             let client = &session.client;
@@ -177,11 +187,7 @@ impl<'c> Commit<'c> {
         for hunts in new.chunks(CHUNK_ROWS) {
             shared.extend(self.settle(session, hunts).await?);
         }
-        let shared: Vec<String> = shared.into_iter().collect();
-        for hunts in shared.chunks(CHUNK_ROWS) {
-            let merged = self.merge(session, hunts).await?;
-            self.write_merged(session, &merged).await?;
-        }
+        self.write_shared(session, &shared.into_iter().collect::<Vec<_>>()).await?;
         self.write_dead_letters(session).await?;
         self.write_gaps(session).await?;
         self.advance(session).await?;
@@ -259,6 +265,7 @@ impl<'c> Commit<'c> {
                 shared.extend(self.settle(session, hunts).await?);
             }
             let shared: Vec<String> = shared.into_iter().collect();
+            self.lock_shared(session, &shared).await?;
             for hunts in shared.chunks(CHUNK_ROWS) {
                 let merged = self.merge(session, hunts).await?;
                 refused.extend(self.refused_merged(session, &merged).await?);

@@ -39,6 +39,11 @@ impl Fault {
         matches!(error.code(), Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED)
     }
 
+    /// A lock that somebody else holds.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Fault::Pg(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
     /// Whether the server turned the connection away for how it came: without TLS, or with it.
     pub fn is_refused_route(&self) -> bool {
         let Fault::Pg(error) = self else { return false };

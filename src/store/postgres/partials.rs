@@ -4,8 +4,11 @@
 //! which every later upsert gives back. Only shared hunts pay for a merged row. Invariant: the partials to merge are read after the
 //! merged row is locked, in a statement of their own, so that of two owners the second sees what the first committed.
 //!
-//! Locks are taken in one order: own partials by hunt, homes by hunt, merged rows by hunt. A loser's mark alone goes against it;
-//! where it closes a ring the server ends one of the two, which is tried again.
+//! Locks are waited for in one order: partials by hunt, homes by hunt, merged rows by hunt; so no ring of waiting transactions
+//! closes. A loser's mark goes against it (it holds homes), and therefore never waits: where the other owner is just writing the
+//! partial to be marked, the checkpoint is rolled back, the marks are made in a transaction of their own ([`Commit::share`]), which
+//! holds nothing else, and the checkpoint starts again. Many hunts that several partitions meet at once would otherwise deadlock
+//! again and again, at a second each.
 
 use super::super::{Checkpoint, Error, Lag, Readers};
 use super::commit::Commit;
@@ -46,6 +49,13 @@ WITH written AS (
     reasons = excluded.reasons, updated_at = excluded.updated_at
     RETURNING p.hunt_id, p.shared, p.born)
 SELECT hunt_id, shared FROM written WHERE shared OR born = $3";
+
+/// Locks the partials of hunts that are to be marked shared; the second waits for nobody.
+const LOCK: &str =
+    "SELECT 1 FROM huntline.partials WHERE hunt_id = ANY($1) AND NOT shared ORDER BY hunt_id, topic, partition FOR UPDATE";
+const LOCK_AT_ONCE: &str =
+    "SELECT 1 FROM huntline.partials WHERE hunt_id = ANY($1) AND NOT shared ORDER BY hunt_id, topic, partition FOR UPDATE NOWAIT";
+const MARK: &str = "UPDATE huntline.partials SET shared = true WHERE hunt_id = ANY($1) AND NOT shared";
 
 /// What an upsert tells of its rows.
 pub(super) struct Written {
@@ -123,7 +133,8 @@ impl Commit<'_> {
     }
 
     /// Registers first partials. Where another partition was first (its transaction is waited for), all the hunt's rows are marked
-    /// shared, so that the other owner learns of it by its next upsert. Gives those hunts.
+    /// shared, so that the other owner learns of it by its next upsert. Gives those hunts. A row that somebody is writing is not
+    /// waited for: [`Fault::is_busy`].
     pub(super) async fn settle(&self, session: &mut Session, new: &[String]) -> Result<Vec<String>, Fault> {
         let register = session
             .prepare(
@@ -138,13 +149,42 @@ impl Commit<'_> {
         }
         let won: BTreeSet<&str> = won.iter().map(|row| row.get(0)).collect();
         let lost: Vec<String> = new.iter().filter(|hunt| !won.contains(hunt.as_str())).cloned().collect();
-        let mark = session.prepare("UPDATE huntline.partials SET shared = true WHERE hunt_id = ANY($1) AND NOT shared").await?;
+        let lock = session.prepare(LOCK_AT_ONCE).await?;
+        session.client.query(&lock, &[&lost]).await?;
+        let mark = session.prepare(MARK).await?;
         session.client.execute(&mark, &[&lost]).await?;
         Ok(lost)
     }
 
-    /// Locks the merged rows of `hunts` (sorted) and merges their partials, which a new statement reads: whoever held a lock has committed.
-    pub(super) async fn merge(&self, session: &mut Session, hunts: &[String]) -> Result<Vec<Merged>, Fault> {
+    /// Marks those of `hunts` shared that have a home by now, and merges them, in a transaction of its own: what it says of a hunt is
+    /// true whether or not a further partial follows.
+    pub(super) async fn share(&self, session: &mut Session, hunts: &[String]) -> Result<(), Fault> {
+        let settled = session.prepare("SELECT hunt_id FROM huntline.hunt_home WHERE hunt_id = ANY($1)").await?;
+        let lock = session.prepare(LOCK).await?;
+        let mark = session.prepare(MARK).await?;
+        session.client.batch_execute("BEGIN").await?;
+        let rows = session.client.query(&settled, &[&hunts]).await?;
+        let mut settled: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        settled.sort_unstable();
+        session.client.query(&lock, &[&settled]).await?;
+        session.client.execute(&mark, &[&settled]).await?;
+        self.write_shared(session, &settled).await?;
+        Ok(session.client.batch_execute("COMMIT").await?)
+    }
+
+    /// Brings the merged rows of `hunts` (sorted) up to date.
+    pub(super) async fn write_shared(&self, session: &mut Session, hunts: &[String]) -> Result<(), Fault> {
+        self.lock_shared(session, hunts).await?;
+        for hunts in hunts.chunks(CHUNK_ROWS) {
+            let merged = self.merge(session, hunts).await?;
+            self.write_merged(session, &merged).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the merged rows of `hunts` (sorted) that are missing, then locks all of them: in this order whoever waits for a row
+    /// just created holds no lock yet.
+    pub(super) async fn lock_shared(&self, session: &mut Session, hunts: &[String]) -> Result<(), Fault> {
         let create = session
             .prepare(
                 "INSERT INTO huntline.shared_hunts (hunt_id, updated_at) SELECT v.hunt_id, $2 FROM unnest($1::text[]) AS v(hunt_id)
@@ -153,14 +193,23 @@ impl Commit<'_> {
             .await?;
         let lock =
             session.prepare("SELECT 1 FROM huntline.shared_hunts WHERE hunt_id = ANY($1) ORDER BY hunt_id FOR UPDATE").await?;
+        for hunts in hunts.chunks(CHUNK_ROWS) {
+            session.client.execute(&create, &[&hunts, &Instant(self.checkpoint.at)]).await?;
+        }
+        for hunts in hunts.chunks(CHUNK_ROWS) {
+            session.client.query(&lock, &[&hunts]).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges the partials of `hunts` (sorted, their merged rows locked), which a new statement reads: whoever held a lock has committed.
+    pub(super) async fn merge(&self, session: &mut Session, hunts: &[String]) -> Result<Vec<Merged>, Fault> {
         let read = session
             .prepare(
                 "SELECT hunt_id, topic, partition, state FROM huntline.partials WHERE hunt_id = ANY($1) AND state IS NOT NULL
                  ORDER BY hunt_id, topic, partition",
             )
             .await?;
-        session.client.execute(&create, &[&hunts, &Instant(self.checkpoint.at)]).await?;
-        session.client.query(&lock, &[&hunts]).await?;
         let rows = session.client.query(&read, &[&hunts]).await?;
         let mut rows = rows.iter().peekable();
         let (mut merged, mut refused) = (Vec::with_capacity(hunts.len()), Vec::new());
