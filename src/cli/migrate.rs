@@ -22,7 +22,9 @@ pub fn run(args: &MigrateArgs) -> anyhow::Result<u8> {
         let (found, known) = (version.found, version.known);
         match (version.is_current(), args.check) {
             (true, _) => println!("{}: schema version {found}, current", loaded.settings.store),
-            (false, true) => println!("{}: schema version {found}, this huntline needs {known}: run `huntline migrate`", loaded.settings.store),
+            (false, true) => {
+                println!("{}: schema version {found}, this huntline needs {known}: run `huntline migrate`", loaded.settings.store)
+            }
             (false, false) => println!("{}: upgraded from schema version {found} to {known}", loaded.settings.store),
         }
         Ok(u8::from(args.check && !version.is_current()))

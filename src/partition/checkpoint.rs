@@ -7,11 +7,8 @@ use super::{Effect, Input, Machine, Phase, lag_row, past_gaps, refusal};
 use crate::hunt::{Dead, Given, Lost, Reply, Task};
 use crate::outcome::Counts;
 use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
-<<<<<<< HEAD
-use std::collections::HashMap;
-=======
 use crate::time::Micros;
->>>>>>> e2e
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Losses for which no record is to blame, with no snapshot saved between them, after which a hunt waits for an operator.
@@ -245,19 +242,11 @@ impl Machine {
                     base = mark;
                 }
             }
-<<<<<<< HEAD
             if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
-                let row = lag_row(&s.hunt, &Lagging::new(base, held));
+                let row = lag_row(&s.hunt, &Lagging::new(base, held, self.now));
                 closing.push(slot, s, row);
-=======
-            let mut lag = Lagging::new(base, held, self.now);
-            lag.blame(&lost);
-            if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
-                let at_boundary = Lagging::new(base, held, self.now);
-                closing.push(slot, lag_row(&s.hunt, &at_boundary));
->>>>>>> e2e
             }
-            let lag = Lagging { tried: lost.at, ..Lagging::new(past_gaps(&self.skipped, base), held) };
+            let lag = Lagging { tried: lost.at, ..Lagging::new(past_gaps(&self.skipped, base), held, self.now) };
             let s = &mut self.slots[slot];
             s.dirty = true;
             s.stage = Stage::Lagging(Box::new(lag));
@@ -360,12 +349,8 @@ impl Machine {
             let tally = std::mem::take(&mut s.closing);
             closing.pending.take_back(slot, tally);
             let at_boundary = i64::from(tally.sent);
-<<<<<<< HEAD
-            let lagging = |base, held| Lagging {
-=======
             let now = self.now;
-            let row = |held| Lagging {
->>>>>>> e2e
+            let lagging = |base, held| Lagging {
                 reasons: LagReasons { store_refused: true, ..LagReasons::default() },
                 ..Lagging::new(base, held, now)
             };
@@ -418,11 +403,7 @@ impl Lagging {
             in_pass: false,
             progress: Tally::default(),
             letters: Vec::new(),
-<<<<<<< HEAD
-=======
-            losses: 0,
             since,
->>>>>>> e2e
         }
     }
 

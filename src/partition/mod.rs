@@ -401,11 +401,7 @@ impl Machine {
                 in_pass: false,
                 progress: Tally::default(),
                 letters: Vec::new(),
-<<<<<<< HEAD
-=======
-                losses: 0,
                 since: self.now,
->>>>>>> e2e
             };
             let hash = crate::decode::hunt_hash(row.hunt.as_bytes());
             let slot = self.slots.insert(hash, &row.hunt, Stage::Lagging(Box::new(lag)), self.now);

@@ -95,13 +95,8 @@ pub struct Lagging {
     /// What its replies said since `base`; becomes the partition's counts when it is live.
     pub progress: Tally,
     pub letters: Vec<DeadLetter>,
-<<<<<<< HEAD
-=======
-    /// Losses with no record to blame, in a row.
-    pub losses: u32,
     /// When it began to lag here, by the wall clock: a figure, never fold input.
     pub since: Micros,
->>>>>>> e2e
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
