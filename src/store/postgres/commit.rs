@@ -24,6 +24,9 @@ use tokio_postgres::types::ToSql;
 /// How often a checkpoint that lost a race for locks is tried again before the caller hears of it.
 const RACES: usize = 5;
 
+/// How often it may find another owner writing the first partial of a hunt that is new here too. Each time leaves fewer such hunts.
+const MEETINGS: usize = 50;
+
 pub(super) async fn claim(session: &mut Session, partition: PartitionId, owner: Owner) -> Result<Claimed, Fault> {
     let take = session
         .prepare(
@@ -109,7 +112,8 @@ fn fenced(partition: PartitionId, row: Option<&tokio_postgres::Row>) -> Error {
 
 pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<(), Fault> {
     let commit = Commit::new(&checkpoint, &merge);
-    for race in 0.. {
+    let (mut races, mut meetings) = (0, 0);
+    loop {
         let mut new = Vec::new();
         let fault = match commit.transact(session, &mut new).await {
             Ok(()) => return Ok(()),
@@ -127,21 +131,22 @@ pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint
             // None: it was no snapshot, and what the caller sends again would be refused again.
             return Err(if refused.is_empty() { fault } else { Error::Refused(refused).into() });
         }
-        let met = fault.is_busy() && !new.is_empty();
-        if !(met || fault.is_race()) || race == RACES {
+        let met = fault.is_busy() && !new.is_empty() && meetings < MEETINGS;
+        if !met && (!fault.is_race() || races == RACES) {
             return Err(fault);
         }
         session.client.batch_execute("ROLLBACK").await?;
         if met {
+            meetings += 1;
             if let Err(fault) = commit.share(session, &new).await {
                 session.client.batch_execute("ROLLBACK").await?;
                 return Err(fault);
             }
-            continue;
+        } else {
+            tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(1..20) << races)).await;
+            races += 1;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(1..20) << race)).await;
     }
-    unreachable!("the last race returns")
 }
 
 /// A checkpoint in key order, the order in which every writer takes its locks.
