@@ -83,7 +83,8 @@ fn main() {
 fn compare(arguments: &Arguments) {
     let kafka = Kafka::start();
     let postgres = Postgres::start(&harness::postgres::Options::default());
-    let topic = kafka.create_topic("bench", 4, &[]);
+    // The workload's record timestamps lie in the past: by default retention would take them at once.
+    let topic = kafka.create_topic("bench", 4, &[("retention.ms", "-1")]);
     let sent = process::Command::new(env!("CARGO_BIN_EXE_huntline"))
         .args(["generate", "--brokers", &kafka.brokers(), "--topic", &topic, "--workload", &arguments.workload])
         .args(["--count", &arguments.records.to_string(), "--rate", "0", "--seed", "1"])

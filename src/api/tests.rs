@@ -173,10 +173,10 @@ fn conforms(schema: &Value, value: &Value, at: &str) {
         if !types.contains(&found) {
             return Err(format!("{at}: found {found}, expected {types:?}"));
         }
-        if let Some(choices) = schema["enum"].as_array() {
-            if !choices.contains(value) {
-                return Err(format!("{at}: found {value}, expected {choices:?}"));
-            }
+        if let Some(choices) = schema["enum"].as_array()
+            && !choices.contains(value)
+        {
+            return Err(format!("{at}: found {value}, expected {choices:?}"));
         }
         for (index, item) in value.as_array().into_iter().flatten().enumerate() {
             check(document, &schema["items"], item, &format!("{at}/{index}"))?;

@@ -71,7 +71,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let listening = Box::new(move |address: SocketAddr| {
         println!("huntline demo: {rate} events a second, a few of them bad, late or sent twice");
         println!("  page       http://{address}/");
-        println!("  one view   curl http://{address}/v1/hunts");
+        println!("  hunts      curl http://{address}/v1/hunts");
         println!("  metrics    http://{address}/metrics");
         println!("  data       {}{}", shown.display(), if kept { "" } else { " (gone when the demo ends; --dir keeps it)" });
         println!("  stop       ctrl-c");

@@ -150,7 +150,7 @@ pub struct DeadLettersArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List dead letters, newest last
+    /// List dead letters by topic, partition and offset
     List(DeadLettersListArgs),
     /// Show one dead letter with its key, value and headers
     Show(DeadLetterArgs),

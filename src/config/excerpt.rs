@@ -7,7 +7,7 @@ pub(super) fn raw_offset(raw: &str, at: usize) -> usize {
     let mut place = if multi_line { 3 } else { usize::from(raw.starts_with(['"', '\''])) };
     if multi_line {
         // A newline right after the quotes is not part of the value.
-        place += raw[place..].starts_with("\r\n").then_some(2).unwrap_or(usize::from(raw[place..].starts_with('\n')));
+        place += if raw[place..].starts_with("\r\n") { 2 } else { usize::from(raw[place..].starts_with('\n')) };
     }
     let mut value = 0;
     while place < raw.len() {

@@ -91,6 +91,6 @@ fn parse_size(text: &str) -> Option<u64> {
 
 /// Bytes as [`parse_size`] reads them, in the largest unit that divides them.
 pub(super) fn format_size(bytes: u64) -> String {
-    let (name, unit) = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0).unwrap_or(&("B", 1));
+    let (name, unit) = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)).unwrap_or(&("B", 1));
     format!("{}{name}", bytes / unit)
 }

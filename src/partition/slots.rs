@@ -114,7 +114,8 @@ pub struct Slots {
 }
 
 impl Slots {
-    pub fn len(&self) -> usize {
+    /// Slots in use.
+    pub fn count(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 

@@ -173,8 +173,14 @@ impl<'a> Asking<'a> {
         };
         let topics = match self.queries.poll(self.left()) {
             Some(Answer::Configs(topics)) => topics,
-            Some(Answer::Failed(why)) => return Ok(warnings.push(unseen(&why))),
-            _ => return Ok(warnings.push(unseen(&"no answer in time"))),
+            Some(Answer::Failed(why)) => {
+                warnings.push(unseen(&why));
+                return Ok(());
+            }
+            _ => {
+                warnings.push(unseen(&"no answer in time"));
+                return Ok(());
+            }
         };
         for (topic, found) in topics {
             let configs = match found {

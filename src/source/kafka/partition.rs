@@ -144,8 +144,8 @@ impl Outbox {
         let batch = std::mem::replace(&mut self.growing, next);
         self.since = None;
         let records = batch.records.len();
-        if records > 0 {
-            self.record_bytes = (batch.bytes() / records).max(size_of::<Record>());
+        if let Some(each) = batch.bytes().checked_div(records) {
+            self.record_bytes = each.max(size_of::<Record>());
         }
         self.expected = (records + records / 8, batch.arena.len() + batch.arena.len() / 8);
         self.begun = batch.next;

@@ -146,7 +146,7 @@ impl Sqlite {
     }
 
     pub(super) async fn partitions(&self) -> Result<Vec<PartitionLine>> {
-        self.call(&self.reader, "list partitions", |connection| read::partitions(connection)).await
+        self.call(&self.reader, "list partitions", read::partitions).await
     }
 
     pub(super) async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetter>> {
