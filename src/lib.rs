@@ -4,6 +4,16 @@
 //! record → decode → route → apply → snapshot → checkpoint → store → view → query
 //! source    decode   router  hunt     hunt       partition    store         api
 //! ```
+//!
+//! A [`source`] hands each partition whole batches of [`record`]s. [`decode`] turns them into events by
+//! a plan compiled once from the [`definitions`]; the [`partition`]'s machine routes them, one order a
+//! hunt a batch; a [`hunt`] folds its share into its [`partial`] and gives its snapshot at a boundary;
+//! the checkpoint commits snapshots, counts, dead letters and the position together in the [`store`];
+//! the [`api`] shows the merge of a hunt's partials, live or saved.
+//!
+//! The rules in the middle are pure: no I/O, no clock. [`actor`] wraps one thin actor around each hunt
+//! and each partition, [`daemon`] builds all of it in the order of the path and stops source first,
+//! store last. A module uses only modules above it; outside libraries stop at their folders.
 
 // Words.
 pub mod codec;
