@@ -221,7 +221,7 @@ pub struct Summary {
     pub committed: Position,
     pub hunts: usize,
     pub lagging: usize,
-    /// Hunts that need an operator, and hunts being loaded.
+    /// Of those, the ones that go on only by an operator or a new owner: a refused snapshot among them.
     pub parked: usize,
     pub pending_bytes: usize,
     /// First outcomes of records since the claim; only ever grows.
@@ -358,7 +358,7 @@ impl Machine {
             committed: self.committed.position,
             hunts: self.slots.count(),
             lagging: self.lagging.len(),
-            parked: lags().filter(|lag| lag.reasons.need_operator()).count(),
+            parked: lags().filter(|lag| lag.reasons.any()).count(),
             pending_bytes: self.pending_bytes(),
             firsts: self.firsts,
             unsaved: self.unsaved(),
