@@ -50,7 +50,7 @@ impl Broker {
                  listener.name.sasl_plaintext.plain.sasl.jaas.config=\
                  org.apache.kafka.common.security.plain.PlainLoginModule required user_guest=\"guest\";\n\
                  authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n\
-                 log.dirs={}/data\nauto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0\n\
+                 log.dirs={}/data\nauto.create.topics.enable=false\nlog.retention.ms=-1\ngroup.initial.rebalance.delay.ms=0\n\
                  offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
                  transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n",
                 dir.display()
