@@ -77,7 +77,7 @@ impl Fixture {
 }
 
 pub async fn bind(store: &Store) {
-    store.bind(&identity(), Some(60 * MINUTE), MINUTE, EMPTY_VIEW, |_, _| vec![]).await.unwrap();
+    store.bind(&identity(), Some(60 * MINUTE), MINUTE, EMPTY_VIEW, &[], |_, _| vec![]).await.unwrap();
 }
 
 pub fn identity() -> Identity {
@@ -106,6 +106,9 @@ pub fn checkpoint(partition: &PartitionId, claimed: &Claimed, owner: &str) -> Ch
         partials: vec![],
         dead_letters: vec![],
         gaps: vec![],
+        rollup: None,
+        tripped: None,
+        acts: vec![],
         at: Micros(1_700_000_001_000_000),
     }
 }
@@ -128,18 +131,25 @@ fn readers(n: i64, from: &[String]) -> Readers {
     }
 }
 
-/// Adds the partials' numbers, and tells from where in which order.
+/// Of hunts, adds the partials' numbers, and tells from where in which order. A rollup lists its shares, which are JSON values.
 pub fn merge() -> Merge {
-    Arc::new(|states| {
-        let mut sum = 0;
-        for (partition, state) in states {
-            let text = std::str::from_utf8(state).map_err(|e| e.to_string())?;
-            sum += text.parse::<i64>().map_err(|e| format!("{partition}: {e}"))?;
-        }
-        let from: Vec<String> =
-            states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
-        Ok(readers(sum, &from))
-    })
+    Merge { hunts: Arc::new(merge_hunts), rollup: Arc::new(|shares| Ok(vec![("shares".to_owned(), listed(shares))])) }
+}
+
+pub fn listed(shares: &[Vec<u8>]) -> String {
+    let shares: Vec<&str> = shares.iter().map(|share| std::str::from_utf8(share).unwrap()).collect();
+    format!("[{}]", shares.join(","))
+}
+
+fn merge_hunts(states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String> {
+    let mut sum = 0;
+    for (partition, state) in states {
+        let text = std::str::from_utf8(state).map_err(|e| e.to_string())?;
+        sum += text.parse::<i64>().map_err(|e| format!("{partition}: {e}"))?;
+    }
+    let from: Vec<String> =
+        states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
+    Ok(readers(sum, &from))
 }
 
 pub fn json(text: &str) -> serde_json::Value {
