@@ -1,9 +1,13 @@
 //! What a store must do, shown by one suite run against both: Postgres and SQLite. What only a server can do wrong (lost answers,
 //! frozen sessions, restarts, rights) stands in `postgres`.
 
+mod acts;
 mod fixture;
 mod postgres;
+mod rollup;
 mod sharing;
+mod summary;
+mod upgrade;
 
 use fixture::*;
 use huntline::outcome::{Counts, Reason};

@@ -67,6 +67,29 @@ impl Fixture {
         }
     }
 
+    /// Rows of a relation as another program sees them, in text.
+    pub async fn rows(&self, columns: &str, relation: &str, rest: &str) -> Vec<Vec<Option<String>>> {
+        match &self.target {
+            Target::Postgres { url, .. } => {
+                postgres::shared().query(url, &format!("SELECT {columns} FROM huntline.{relation} {rest}"))
+            }
+            Target::Sqlite { path } => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                let mut read = connection.prepare(&format!("SELECT {columns} FROM {relation} {rest}")).unwrap();
+                let width = read.column_count();
+                let text = |value: rusqlite::types::Value| match value {
+                    rusqlite::types::Value::Null => None,
+                    rusqlite::types::Value::Integer(number) => Some(number.to_string()),
+                    rusqlite::types::Value::Real(number) => Some(format!("{number:?}")),
+                    rusqlite::types::Value::Text(text) => Some(text),
+                    rusqlite::types::Value::Blob(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+                };
+                let rows = read.query_map([], |row| (0..width).map(|at| Ok(text(row.get(at)?))).collect()).unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+        }
+    }
+
     /// A view that this store will not take.
     pub fn refused_view(&self) -> &'static str {
         match self.target {
