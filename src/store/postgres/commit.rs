@@ -1,8 +1,9 @@
 //! The **writing calls**: claim, begin, and the one transaction that is a checkpoint.
 //!
 //! A checkpoint locks its partition's row, compares the fence (`epoch`, `owner`, `checkpoint`), upserts the partials in key order,
-//! merges the hunts that several partitions share, moves the row on, and brings the rollup up to date. Invariant: all or nothing, once: the lock is waited for, so
-//! a COMMIT whose answer was lost is finished, one way or the other, before the same checkpoint looks at the row again.
+//! merges the hunts that several partitions share, moves the row on, and brings the rollup up to date. Invariant: all or nothing,
+//! once: the lock is waited for, so a COMMIT whose answer was lost is finished, one way or the other, before the same checkpoint looks
+//! at the row again.
 //!
 //! Why READ COMMITTED is enough: whoever waits for the row's lock sees the row as its holder left it.
 
