@@ -5,12 +5,18 @@
 //! the commands query it. Invariant: a checkpoint is all or nothing, and only the owner of the
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
+mod acts;
 pub mod handle;
 mod headers;
 pub mod postgres;
+mod rollup;
 pub mod sqlite;
+pub mod summary;
 
-pub use handle::{Merge, SchemaVersion, Store, Target};
+pub use acts::{Act, Ask, DoneAct, OpenAct};
+pub use handle::{Merge, MergeHunts, MergeRollup, SchemaVersion, Store, Target};
+pub use rollup::RollupLine;
+pub use summary::{SummaryColumn, SummaryType};
 
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
@@ -279,8 +285,6 @@ pub struct Checkpoint {
     /// Wall clock for `updated_at`.
     pub at: Micros,
 }
-#[derive(Clone, Debug, PartialEq)]
-pub struct DoneAct { pub id: i64, pub result: String }
 
 /// A row of `hunts` without its view.
 #[derive(Clone, Debug, PartialEq, Serialize)]
