@@ -1,0 +1,91 @@
+//! **Values** of an example: times as a page writes them, rows of the relations as JSON, and whether two pieces of JSON say the same.
+//!
+//! Invariant: numbers are the same only if they are equal, 5 and 5.0 included; nothing is rounded to make them so.
+
+use crate::oracle::Json;
+use crate::oracle::json::{Number, Text};
+use huntline::outcome::Counts;
+use huntline::time::Micros;
+
+/// Microseconds as RFC 3339.
+pub fn time(micros: Option<i64>) -> String {
+    micros.map_or("none".to_owned(), |micros| Micros(micros).to_string())
+}
+
+/// What the relation `hunts` says of a hunt beside its view. Times in microseconds.
+pub struct Row {
+    pub events: i64,
+    pub first_event_at: i64,
+    pub last_event_at: i64,
+    pub watermark: i64,
+}
+
+impl Row {
+    pub fn to_json(&self) -> String {
+        let time = |micros| Json::text(&Micros(micros).to_string());
+        let members = [
+            ("events", Json::integer(self.events)),
+            ("first_event_at", time(self.first_event_at)),
+            ("last_event_at", time(self.last_event_at)),
+            ("watermark", time(self.watermark)),
+        ];
+        Json::object(members).to_string()
+    }
+}
+
+/// As in the relation `partitions`.
+pub fn counts(counts: &Counts) -> String {
+    serde_json::to_string(counts).expect("numbers are JSON")
+}
+
+/// The first thing in which `found` is not what the page says. Windows on the page say whether they are `final`, as over HTTP; what was
+/// found does not, so the hunt's watermark decides.
+pub fn difference(page: &str, found: &str, watermark: Option<i64>) -> Option<String> {
+    let read = |text: &str| Json::read(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault:?}: {text}"));
+    differ("", &read(page), &read(found), watermark)
+}
+
+fn differ(path: &str, page: &Json, found: &Json, watermark: Option<i64>) -> Option<String> {
+    let differs = || Some(format!("{path}: the page says {page}, found {found}"));
+    match (page, found) {
+        (Json::Number(p), Json::Number(f)) if same_number(p, f) => None,
+        (Json::Text(p), Json::Text(f)) if p == f || same_time(p, f) => None,
+        (Json::Array(p), Json::Array(f)) if p.len() == f.len() => {
+            p.iter().zip(f).enumerate().find_map(|(i, (p, f))| differ(&format!("{path}/{i}"), p, f, watermark))
+        }
+        (Json::Object(p), Json::Object(f)) => {
+            let mut p = p.clone();
+            if let Some(said) = f.get(&Text::from("end")).and_then(|_| p.remove(&Text::from("final")))
+                && said != Json::Bool(ends_by(f, watermark))
+            {
+                return Some(format!("{path}/final: the page says {said}, the watermark is {}", time(watermark)));
+            }
+            if !p.keys().eq(f.keys()) {
+                return differs();
+            }
+            p.iter().find_map(|(name, p)| differ(&format!("{path}/{}", name.as_str().unwrap_or("?")), p, &f[name], watermark))
+        }
+        _ if page == found => None,
+        _ => differs(),
+    }
+}
+
+fn same_number(a: &str, b: &str) -> bool {
+    match (a.parse::<i128>(), b.parse::<i128>()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => Number::of_token(a).order(Number::of_token(b)).is_eq(),
+    }
+}
+
+fn instant(text: &Text) -> Option<Micros> {
+    text.as_str().and_then(|text| Micros::parse_rfc3339(text.as_bytes()))
+}
+
+fn same_time(a: &Text, b: &Text) -> bool {
+    instant(a).is_some() && instant(a) == instant(b)
+}
+
+fn ends_by(window: &std::collections::BTreeMap<Text, Json>, watermark: Option<i64>) -> bool {
+    let Some(Json::Text(end)) = window.get(&Text::from("end")) else { return false };
+    instant(end).zip(watermark).is_some_and(|(end, watermark)| end.0 <= watermark)
+}
