@@ -15,19 +15,19 @@ use huntline::record::{Batch, PartitionId};
 use huntline::time::Micros;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub fn account(example: &Example) -> Account {
+/// The error says why the daemon would not start with the example's configuration.
+pub fn account(example: &Example) -> Result<Account, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("huntline.toml");
     std::fs::write(&file, &example.toml).expect("write the configuration");
-    let loaded = config::load(&[file]).unwrap_or_else(|problems| panic!("{}: {problems}", example.title));
-    let settings = loaded.settings;
+    let settings = config::load(&[file]).map_err(|problems| problems.to_string())?.settings;
 
     let mut account = Account::default();
     let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
     let mut partitions = Vec::new();
     for id in example.rows.iter().map(|row| &row.partition).collect::<BTreeSet<_>>() {
         let rows: Vec<(usize, &Row)> = example.rows.iter().enumerate().filter(|(_, row)| row.partition == *id).collect();
-        let mut partition = Partition::new(&settings.definitions, id, settings.failure.max_state as usize);
+        let mut partition = Partition::new(&settings.definitions, id, settings.failure.max_state as usize)?;
         steps.extend(partition.fold(&rows));
         account.shown.insert(Shown::Counts(id.clone()), value::counts(&partition.counts));
         partitions.push(partition);
@@ -42,7 +42,8 @@ pub fn account(example: &Example) -> Account {
             fold.merge(&mut merged, partial);
         }
         let readers = fold.readers(&merged);
-        let watermark = mine().filter_map(|(partition, partial)| partition.watermark(partial)).min().expect("a hunt has a partial");
+        let watermark =
+            mine().filter_map(|(partition, partial)| partition.watermark(partial)).min().expect("a hunt has a partial");
         let row = value::Row {
             events: readers.events,
             first_event_at: readers.first_event_at.expect("something applied").0,
@@ -53,7 +54,7 @@ pub fn account(example: &Example) -> Account {
         account.shown.insert(Shown::Row(hunt.clone()), row.to_json());
         account.watermarks.insert(hunt.clone(), watermark.0);
     }
-    account
+    Ok(account)
 }
 
 struct Partition<'a> {
@@ -68,11 +69,11 @@ struct Partition<'a> {
 }
 
 impl<'a> Partition<'a> {
-    fn new(definitions: &'a Definitions, (topic, partition): &(String, i32), max_state: usize) -> Self {
+    fn new(definitions: &'a Definitions, (topic, partition): &(String, i32), max_state: usize) -> Result<Self, String> {
         let plan = Plan::new(definitions, topic);
-        let fold = Fold::new(definitions, &plan, max_state).unwrap_or_else(|problem| panic!("{problem}"));
+        let fold = Fold::new(definitions, &plan, max_state)?;
         let (clock, counts, partials) = (None, Counts::default(), BTreeMap::new());
-        Partition { id: PartitionId::new(topic, *partition), definitions, plan, fold, clock, counts, partials }
+        Ok(Partition { id: PartitionId::new(topic, *partition), definitions, plan, fold, clock, counts, partials })
     }
 
     /// Rows with their numbers in the table.

@@ -5,7 +5,7 @@
 //! `outcome`, `partition clock`, `hunt clock`, `watermark` (the last two of the row's hunt, or ``of `NAME` ``) and `why`, which is for people.
 
 use huntline::time::Micros;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The key of records in a table without a column `hunt`.
 pub const HUNT: &str = "harbour-42";
@@ -72,9 +72,17 @@ pub enum Shown {
     Row(String),
 }
 
-/// Reads a page of this project; panics on what cannot be understood, naming the line.
-pub fn read(path: &str) -> Vec<Example> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a page of the documentation");
+/// Reads a page of this project.
+pub fn read(page: &str) -> Vec<Example> {
+    parse(page, &std::fs::read_to_string(path(page)).expect("a page of the documentation"))
+}
+
+pub fn path(page: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(page)
+}
+
+/// Panics on what cannot be understood, naming the line.
+pub fn parse(path: &str, text: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut headings: Vec<(usize, String)> = Vec::new();
     let mut open = false;
@@ -105,7 +113,9 @@ pub fn read(path: &str) -> Vec<Example> {
         } else if let Some(cells) = line.strip_prefix('|').and_then(|line| line.strip_suffix('|')) {
             let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
             match &columns {
-                None => columns = Some(if open { cells.iter().map(|name| Column::read(name, &here())).collect() } else { Vec::new() }),
+                None => {
+                    columns = Some(if open { cells.iter().map(|name| Column::read(name, &here())).collect() } else { Vec::new() })
+                }
                 Some(_) if cells.iter().all(|cell| cell.bytes().all(|byte| byte == b'-')) => {}
                 Some(columns) if open => {
                     assert_eq!(cells.len(), columns.len(), "{}: as many cells as columns", here());
