@@ -30,6 +30,10 @@ pub fn account(example: &Example) -> Result<Account, String> {
         let mut partition = Partition::new(&settings.definitions, id, settings.failure.max_state as usize)?;
         steps.extend(partition.fold(&rows));
         account.shown.insert(Shown::Counts(id.clone()), value::counts(&partition.counts));
+        if id.1 == 0 {
+            let details = partition.details.iter().map(|(offset, detail)| (Shown::Detail(*offset), detail.clone()));
+            account.shown.extend(details);
+        }
         partitions.push(partition);
     }
     account.steps = steps.into_values().collect();
@@ -64,6 +68,8 @@ struct Partition<'a> {
     fold: Fold,
     clock: Option<Micros>,
     counts: Counts,
+    /// What was wrong with its dead letters, by offset.
+    details: BTreeMap<i64, String>,
     /// By hunt.
     partials: BTreeMap<String, Partial>,
 }
@@ -72,8 +78,16 @@ impl<'a> Partition<'a> {
     fn new(definitions: &'a Definitions, (topic, partition): &(String, i32), max_state: usize) -> Result<Self, String> {
         let plan = Plan::new(definitions, topic);
         let fold = Fold::new(definitions, &plan, max_state)?;
-        let (clock, counts, partials) = (None, Counts::default(), BTreeMap::new());
-        Ok(Partition { id: PartitionId::new(topic, *partition), definitions, plan, fold, clock, counts, partials })
+        Ok(Partition {
+            id: PartitionId::new(topic, *partition),
+            definitions,
+            plan,
+            fold,
+            clock: None,
+            counts: Counts::default(),
+            details: BTreeMap::new(),
+            partials: BTreeMap::new(),
+        })
     }
 
     /// Rows with their numbers in the table.
@@ -97,7 +111,10 @@ impl<'a> Partition<'a> {
                 self.counts.ignored += 1;
                 Outcome::Ignored
             }
-            Verdict::Rejected(reason) => self.dead_letter(reason.as_str()),
+            Verdict::Rejected(reason) => {
+                self.details.insert(batch.records[index].offset.0, self.plan.explain(batch, index));
+                self.dead_letter(reason.as_str())
+            }
             Verdict::Event => self.apply(hunt, batch, decoded, index),
         };
         self.clock = self.clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));

@@ -1,7 +1,7 @@
 //! A **page** of the documentation as a machine reads it: its examples, each a configuration, a table of records and what comes of them.
 //!
 //! An example begins with a heading `Example: …` and ends with the next heading. It holds one block of TOML, one table with a column
-//! `offset`, and blocks of JSON, each after a line that says what it shows. The other columns are `partition`, `recorded`, `hunt`, `value`,
+//! `offset`, and blocks of what comes of them, each after a line that says what it shows (see [`Shown`]). The other columns are `partition`, `recorded`, `hunt`, `value`,
 //! `outcome`, `partition clock`, `hunt clock`, `watermark` (the last two of the row's hunt, or ``of `NAME` ``) and `why`, which is for people.
 
 use huntline::time::Micros;
@@ -70,6 +70,8 @@ pub enum Shown {
     Counts((String, i32)),
     /// Of a hunt, as in the relation `hunts`.
     Row(String),
+    /// What `dead_letters` says was wrong with the record at this offset of partition 0: text, where all others are JSON.
+    Detail(i64),
 }
 
 /// Reads a page of this project.
@@ -144,8 +146,12 @@ impl Example {
                 assert!(self.toml.is_empty(), "{here}: one configuration an example");
                 self.toml = block;
             }
-            "json" => self.shown.push((Shown::read(said, here), block)),
-            other => panic!("{here}: an example has blocks of toml and json, found {other:?}"),
+            "json" | "text" => {
+                let shown = Shown::read(said, here);
+                assert_eq!(matches!(shown, Shown::Detail(_)), language == "text", "{here}: details are text, all else is JSON");
+                self.shown.push((shown, block));
+            }
+            other => panic!("{here}: an example has blocks of toml, json and text, found {other:?}"),
         }
     }
 
@@ -266,6 +272,9 @@ impl Shown {
             Shown::Rollup
         } else if said.starts_with("The counts") {
             Shown::Counts(partition(named.unwrap_or("0"), here))
+        } else if said.starts_with("The detail") {
+            let offset = named.and_then(|offset| offset.parse().ok());
+            Shown::Detail(offset.unwrap_or_else(|| panic!("{here}: the detail of which offset?")))
         } else if said.starts_with("The row") {
             Shown::Row(hunt())
         } else {

@@ -70,6 +70,40 @@ fn differ(path: &str, page: &Json, found: &Json, watermark: Option<i64>) -> Opti
     }
 }
 
+/// The first number of an estimate that is further from the exact one than it may be: the error that an item of
+/// `top` states, three times that of a funnel's stage (a standard error), else 1 %.
+pub fn beyond_bounds(estimate: &str, exact: &str) -> Option<String> {
+    let read = |text: &str| Json::read(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault:?}: {text}"));
+    beyond("", &read(estimate), &read(exact), None)
+}
+
+fn beyond(path: &str, estimate: &Json, exact: &Json, error: Option<f64>) -> Option<String> {
+    let differs = || Some(format!("{path}: {estimate} is no estimate of {exact}"));
+    match (estimate, exact) {
+        (Json::Number(a), Json::Number(b)) => {
+            let (a, b) = (Number::of_token(a).to_f64(), Number::of_token(b).to_f64());
+            if (a - b).abs() <= error.unwrap_or(b.abs() / 100.0) { None } else { differs() }
+        }
+        (Json::Array(a), Json::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| beyond(&format!("{path}/{i}"), a, b, None))
+        }
+        (Json::Object(a), Json::Object(b)) => {
+            let mut a = a.clone();
+            let of_top = a.contains_key(&Text::from("key"));
+            let error = match a.remove(&Text::from("error")) {
+                Some(Json::Number(error)) => Some(Number::of_token(&error).to_f64() * if of_top { 1.0 } else { 3.0 }),
+                _ => None,
+            };
+            if !a.keys().eq(b.keys()) {
+                return differs();
+            }
+            a.iter().find_map(|(name, a)| beyond(&format!("{path}/{}", name.as_str().unwrap_or("?")), a, &b[name], error))
+        }
+        _ if estimate == exact => None,
+        _ => differs(),
+    }
+}
+
 fn same_number(a: &str, b: &str) -> bool {
     match (a.parse::<i128>(), b.parse::<i128>()) {
         (Ok(a), Ok(b)) => a == b,
