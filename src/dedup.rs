@@ -46,6 +46,19 @@ impl Dedup {
         }
     }
 
+    /// The newest `limit` of it, for a memory of another length.
+    pub fn limited(mut self, limit: usize) -> Dedup {
+        self.ids.rotate_left(self.oldest);
+        let ids = self.ids.split_off(self.ids.len().saturating_sub(limit));
+        Dedup::of(ids)
+    }
+
+    /// Of these ids, oldest first.
+    fn of(ids: Vec<u64>) -> Dedup {
+        let set = (ids.len() > SCANNED).then(|| Box::new(ids.iter().copied().collect()));
+        Dedup { ids, oldest: 0, set }
+    }
+
     pub fn encode(&self, w: &mut Writer) {
         w.unsigned(self.ids.len() as u64);
         let (newer, older) = self.ids.split_at(self.oldest);
@@ -59,9 +72,7 @@ impl Dedup {
         if count > limit {
             return r.expected("no more ids than dedup.last");
         }
-        let ids = (0..count).map(|_| r.fixed("an id's fingerprint")).collect::<Result<Vec<_>>>()?;
-        let set = (ids.len() > SCANNED).then(|| Box::new(ids.iter().copied().collect()));
-        Ok(Dedup { ids, oldest: 0, set })
+        Ok(Dedup::of((0..count).map(|_| r.fixed("an id's fingerprint")).collect::<Result<Vec<_>>>()?))
     }
 }
 
@@ -91,6 +102,25 @@ mod tests {
                 back.encode(&mut w);
                 prop_assert_eq!(&bytes, &w.finish());
                 dedup = if id % 7 == 0 { back } else { dedup };
+            }
+        }
+
+        #[test]
+        fn a_memory_of_another_length_goes_on_with_the_newest(ids in proptest::collection::vec(1u64..99, 0..99), was in 1usize..20, is in 1usize..20) {
+            let mut dedup = Dedup::default();
+            let mut plain = VecDeque::new();
+            for (n, id) in ids.iter().enumerate() {
+                let limit = if n < ids.len() / 2 { was } else { is };
+                if n == ids.len() / 2 {
+                    dedup = dedup.limited(is);
+                    while plain.len() > is { plain.pop_front(); }
+                }
+                prop_assert_eq!(dedup.contains(*id), plain.contains(id));
+                if !plain.contains(id) {
+                    dedup.remember(*id, limit);
+                    plain.push_back(*id);
+                    if plain.len() > limit { plain.pop_front(); }
+                }
             }
         }
     }

@@ -29,7 +29,9 @@ pub mod dedup;
 pub mod hunt;
 pub mod partial;
 pub mod partition;
+pub mod rollup;
 pub mod watermark;
+pub mod window;
 // Plan.
 pub mod config;
 // Ports.

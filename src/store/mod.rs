@@ -72,6 +72,10 @@ pub struct Claimed {
     pub clock: Option<Micros>,
     pub counts: Counts,
     pub lagging: Vec<Lagging>,
+    /// The partition's rollup as last committed; `None`: nothing yet.
+    pub rollup: Option<Vec<u8>>,
+    /// The breaker stands tripped since an earlier claim, for this reason.
+    pub tripped: Option<String>,
 }
 
 /// A lagging partial's row: where it goes on from.
@@ -266,9 +270,17 @@ pub struct Checkpoint {
     pub partials: Vec<Snapshot>,
     pub dead_letters: Vec<DeadLetter>,
     pub gaps: Vec<Gap>,
+    /// The partition's rollup at `position`; `None` leaves what is stored, and the relation `rollup` as it is.
+    pub rollup: Option<Vec<u8>>,
+    /// Why the breaker stands tripped; `None`: it does not.
+    pub tripped: Option<String>,
+    /// Acts asked of this partition that this checkpoint has carried out.
+    pub acts: Vec<DoneAct>,
     /// Wall clock for `updated_at`.
     pub at: Micros,
 }
+#[derive(Clone, Debug, PartialEq)]
+pub struct DoneAct { pub id: i64, pub result: String }
 
 /// A row of `hunts` without its view.
 #[derive(Clone, Debug, PartialEq, Serialize)]

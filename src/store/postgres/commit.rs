@@ -66,6 +66,7 @@ pub(super) async fn claim(session: &mut Session, partition: PartitionId, owner: 
                 reasons: LagReasons::from_bits(row.get(4)),
             })
             .collect(),
+        rollup: None, tripped: None,
     })
 }
 

@@ -37,7 +37,7 @@ pub(super) fn claim(connection: &mut Connection, partition: &PartitionId, owner:
                     held: row.get(9)?,
                     late: row.get(10)?,
                 },
-                lagging: Vec::new(),
+                lagging: Vec::new(), rollup: None, tripped: None,
             })
         },
     )?;

@@ -106,6 +106,9 @@ pub fn checkpoint(partition: &PartitionId, claimed: &Claimed, owner: &str) -> Ch
         partials: vec![],
         dead_letters: vec![],
         gaps: vec![],
+        rollup: None,
+        tripped: None,
+        acts: vec![],
         at: Micros(1_700_000_001_000_000),
     }
 }
