@@ -12,6 +12,7 @@ use huntline::outcome::Counts;
 use huntline::partial::{Fold, Folded, Partial};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::record::{Batch, PartitionId};
+use huntline::rollup::Delta;
 use huntline::time::Micros;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ pub fn account(example: &Example) -> Result<Account, String> {
     let mut partitions = Vec::new();
     for id in example.rows.iter().map(|row| &row.partition).collect::<BTreeSet<_>>() {
         let rows: Vec<(usize, &Row)> = example.rows.iter().enumerate().filter(|(_, row)| row.partition == *id).collect();
-        let mut partition = Partition::new(&settings.definitions, id, settings.failure.max_state as usize)?;
+        let mut partition = Partition::new(&settings.definitions, id, settings.failure.max_state as usize);
         steps.extend(partition.fold(&rows));
         account.shown.insert(Shown::Counts(id.clone()), value::counts(&partition.counts));
         if id.1 == 0 {
@@ -37,6 +38,15 @@ pub fn account(example: &Example) -> Result<Account, String> {
         partitions.push(partition);
     }
     account.steps = steps.into_values().collect();
+
+    let members: Vec<String> = partitions[0]
+        .fold
+        .rollup()
+        .values(partitions.iter().map(|partition| &partition.rollup))
+        .into_iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+    account.shown.insert(Shown::Rollup, format!("{{{}}}", members.join(",")));
 
     for hunt in partitions.iter().flat_map(|partition| partition.partials.keys()).collect::<BTreeSet<_>>() {
         let mine = || partitions.iter().filter_map(|partition| Some((partition, partition.partials.get(hunt)?)));
@@ -72,13 +82,15 @@ struct Partition<'a> {
     details: BTreeMap<i64, String>,
     /// By hunt.
     partials: BTreeMap<String, Partial>,
+    /// What the partition's hunts applied.
+    rollup: Delta,
 }
 
 impl<'a> Partition<'a> {
-    fn new(definitions: &'a Definitions, (topic, partition): &(String, i32), max_state: usize) -> Result<Self, String> {
+    fn new(definitions: &'a Definitions, (topic, partition): &(String, i32), max_state: usize) -> Self {
         let plan = Plan::new(definitions, topic);
-        let fold = Fold::new(definitions, &plan, max_state)?;
-        Ok(Partition {
+        let fold = Fold::new(definitions, &plan, max_state);
+        Partition {
             id: PartitionId::new(topic, *partition),
             definitions,
             plan,
@@ -87,7 +99,8 @@ impl<'a> Partition<'a> {
             counts: Counts::default(),
             details: BTreeMap::new(),
             partials: BTreeMap::new(),
-        })
+            rollup: Delta::default(),
+        }
     }
 
     /// Rows with their numbers in the table.
@@ -130,7 +143,9 @@ impl<'a> Partition<'a> {
 
     fn apply(&mut self, hunt: String, batch: &Batch, decoded: &Decoded, index: usize) -> Outcome {
         let mut partial = self.partials.remove(&hunt).unwrap_or_else(|| self.fold.start());
-        let folded = self.fold.apply(&mut partial, batch, decoded, index, self.clock);
+        let mut delta = Delta::default();
+        let folded = self.fold.apply(&mut partial, batch, decoded, index, self.clock, &mut delta);
+        self.fold.rollup().merge(&mut self.rollup, &delta);
         let snapshot = self.fold.encode(&partial);
         let restored = self.fold.decode(&snapshot).expect("its own snapshot");
         assert_eq!(self.fold.encode(&restored), snapshot, "a snapshot encodes to itself");
@@ -140,9 +155,10 @@ impl<'a> Partition<'a> {
         match folded {
             Folded::Applied { late } => {
                 self.counts.applied += 1;
-                self.counts.late += i64::from(late);
-                let _ = self.definitions;
-                Outcome::Applied(Vec::new())
+                self.counts.late += i64::from(late != 0);
+                let aggregates = self.definitions.aggregates.iter().enumerate();
+                let refused_by = aggregates.filter(|(bit, _)| late & 1 << bit != 0);
+                Outcome::Applied(refused_by.map(|(_, aggregate)| aggregate.name.clone()).collect())
             }
             Folded::Duplicate => {
                 self.counts.duplicate += 1;
