@@ -14,6 +14,7 @@ use huntline::position::{Epoch, Offset, Position};
 use huntline::record::{Batch, PartitionId};
 use huntline::rollup::Delta;
 use huntline::time::Micros;
+use huntline::window::Finals;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The error says why the daemon would not start with the example's configuration.
@@ -64,7 +65,8 @@ pub fn account(example: &Example) -> Result<Account, String> {
             last_event_at: readers.last_event_at.expect("something applied").0,
             watermark: watermark.0,
         };
-        account.shown.insert(Shown::View(hunt.clone()), readers.view);
+        let view = fold.view_with(&merged, Some(Finals(Some(watermark))));
+        account.shown.insert(Shown::View(hunt.clone()), view);
         account.shown.insert(Shown::Row(hunt.clone()), row.to_json());
         account.watermarks.insert(hunt.clone(), watermark.0);
     }

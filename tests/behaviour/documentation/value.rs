@@ -38,8 +38,8 @@ pub fn counts(counts: &Counts) -> String {
     serde_json::to_string(counts).expect("numbers are JSON")
 }
 
-/// The first thing in which `found` is not what the page says. Windows on the page say whether they are `final`, as over HTTP; what was
-/// found does not, so the hunt's watermark decides.
+/// The first thing in which `found` is not what the page says. Where a window on the page says whether it is `final`, as over HTTP, and
+/// what was found does not, the hunt's watermark decides.
 pub fn difference(page: &str, found: &str, watermark: Option<i64>) -> Option<String> {
     let read = |text: &str| Json::read(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault:?}: {text}"));
     differ("", &read(page), &read(found), watermark)
@@ -54,9 +54,10 @@ fn differ(path: &str, page: &Json, found: &Json, watermark: Option<i64>) -> Opti
             p.iter().zip(f).enumerate().find_map(|(i, (p, f))| differ(&format!("{path}/{i}"), p, f, watermark))
         }
         (Json::Object(p), Json::Object(f)) => {
-            let mut p = p.clone();
-            if let Some(said) = f.get(&Text::from("end")).and_then(|_| p.remove(&Text::from("final")))
-                && said != Json::Bool(ends_by(f, watermark))
+            let (mut p, mut f) = (p.clone(), f.clone());
+            let (said, told) = (p.remove(&Text::from("final")), f.remove(&Text::from("final")));
+            if let Some(said) = said
+                && said != told.unwrap_or_else(|| Json::Bool(ends_by(&f, watermark)))
             {
                 return Some(format!("{path}/final: the page says {said}, the watermark is {}", time(watermark)));
             }
