@@ -46,6 +46,19 @@ impl Dedup {
         }
     }
 
+    /// How many ids it holds.
+    pub fn count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The same memory under another limit: the newest ones that fit.
+    pub fn resized(&self, limit: usize) -> Dedup {
+        let (newer, older) = self.ids.split_at(self.oldest);
+        let ids: Vec<u64> = older.iter().chain(newer).skip(self.ids.len().saturating_sub(limit)).copied().collect();
+        let set = (ids.len() > SCANNED).then(|| Box::new(ids.iter().copied().collect()));
+        Dedup { ids, oldest: 0, set }
+    }
+
     pub fn encode(&self, w: &mut Writer) {
         w.unsigned(self.ids.len() as u64);
         let (newer, older) = self.ids.split_at(self.oldest);
@@ -91,6 +104,33 @@ mod tests {
                 back.encode(&mut w);
                 prop_assert_eq!(&bytes, &w.finish());
                 dedup = if id % 7 == 0 { back } else { dedup };
+            }
+        }
+
+        #[test]
+        fn a_resized_memory_goes_on_as_one_that_always_had_the_newest(
+            ids in proptest::collection::vec(1u64..400, 0..300), old in 1usize..200, new in 0usize..200, more in proptest::collection::vec(400u64..500, 0..9)
+        ) {
+            let mut dedup = Dedup::default();
+            let mut plain = Vec::new();
+            for id in ids {
+                if !dedup.contains(id) {
+                    dedup.remember(id, old);
+                    plain.push(id);
+                }
+            }
+            let kept = plain.len().min(old).min(new);
+            let mut plain = Vec::from(&plain[plain.len() - kept..]);
+            let mut dedup = dedup.resized(new);
+            for id in more {
+                if new > 0 && !dedup.contains(id) {
+                    dedup.remember(id, new);
+                    plain.push(id);
+                }
+            }
+            let newest = &plain[plain.len().saturating_sub(new)..];
+            for id in 1..500 {
+                prop_assert_eq!(dedup.contains(id), newest.contains(&id), "{}", id);
             }
         }
     }

@@ -29,6 +29,7 @@ pub mod dedup;
 pub mod hunt;
 pub mod partial;
 pub mod partition;
+pub mod refold;
 pub mod watermark;
 // Plan.
 pub mod config;
@@ -44,5 +45,7 @@ pub mod api;
 pub mod cli;
 pub mod daemon;
 pub mod generate;
+pub mod rebuild;
+pub mod verify;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;

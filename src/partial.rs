@@ -235,5 +235,8 @@ impl Fold {
     }
 }
 
+mod parts;
+pub use parts::Part;
+
 #[cfg(test)]
 mod laws;

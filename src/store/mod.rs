@@ -5,11 +5,14 @@
 //! the commands query it. Invariant: a checkpoint is all or nothing, and only the owner of the
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
+mod audit;
+mod dead_letter;
 pub mod handle;
 mod headers;
 pub mod postgres;
 pub mod sqlite;
 
+pub use audit::{Audit, AuditedPartial, AuditedPartition, Generation, Redefinition};
 pub use handle::{Merge, SchemaVersion, Store, Target};
 
 use crate::outcome::{Counts, Reason};
