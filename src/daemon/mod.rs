@@ -481,7 +481,7 @@ pub fn store_target(url: &config::StoreUrl) -> crate::store::Target {
 }
 
 /// Unique a process: the host, the process and a number drawn at random.
-fn owner_id() -> String {
+pub(crate) fn owner_id() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
 }

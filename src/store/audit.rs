@@ -44,3 +44,10 @@ pub struct Generation {
 
 /// TEMP
 pub struct Redefinition;
+impl super::Store {
+    pub async fn audit(&self) -> super::Result<Audit> { panic!() }
+    pub async fn generations(&self) -> super::Result<Vec<Generation>> { panic!() }
+    pub async fn partials(&self, _: &PartitionId, _: Vec<String>) -> super::Result<(Position, Vec<super::Snapshot>)> { panic!() }
+    pub async fn open_beside(_: &super::Target) -> super::Result<super::Store> { panic!() }
+    pub async fn swap(_: &super::Target, _: super::Store) -> super::Result<()> { panic!() }
+}
