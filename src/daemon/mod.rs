@@ -6,6 +6,9 @@
 //! and three fences of one in a minute mean that somebody else reads the same store.
 
 mod live;
+mod redefine;
+
+pub use redefine::Redefined;
 
 use crate::actor::partition::{
     Abandon, Board, Deliver, End, Gate, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
@@ -45,6 +48,8 @@ const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
 pub struct Options {
     /// Do not upgrade the store, only check it.
     pub no_migrate: bool,
+    /// Let definitions that are not the store's hold from the present positions on.
+    pub from_now: bool,
     /// Called before each event is folded; tests only.
     pub hook: Option<Hook>,
     /// Asked before lost hunts are restored; tests only.
