@@ -82,6 +82,9 @@ impl Rebuilt {
             partials: Vec::new(),
             dead_letters: Vec::new(),
             gaps: Vec::new(),
+            rollup: None,
+            tripped: None,
+            acts: Vec::new(),
             at,
         }
     }

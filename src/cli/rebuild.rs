@@ -8,7 +8,7 @@
 use super::Files;
 use super::progress::{Progress, per_second};
 use crate::config::{self, Policy, Settings};
-use crate::daemon::{owner_id, store_target};
+use crate::daemon::{merge_of, owner_id, store_target};
 use crate::decode::Plan;
 use crate::outcome::Reason;
 use crate::partial::Fold;
@@ -18,7 +18,7 @@ use crate::record::PartitionId;
 use crate::refold::{Given, Refold, Refolded, Stage};
 use crate::source::pass::{Found, Pass};
 use crate::source::reader::Reader;
-use crate::store::{self, AuditedPartition, Checkpoint, Gap, Identity, Merge, Owner, Store};
+use crate::store::{self, AuditedPartition, Checkpoint, Gap, Identity, Owner, Store, summary};
 use crate::time::Micros;
 use crate::verify::first_needed;
 use anyhow::{Context as _, anyhow, bail};
@@ -167,7 +167,7 @@ impl Rebuilder {
 
     /// An empty store beside the old one, bound as the daemon would bind it.
     fn beside(&self, target: &store::Target) -> anyhow::Result<Store> {
-        let fold = self.merging()?;
+        let fold = self.any_fold()?;
         let time = &self.settings.definitions.time;
         let bound = Identity {
             cluster: self.identity.cluster.clone(),
@@ -177,12 +177,14 @@ impl Rebuilder {
         };
         self.runtime.block_on(async {
             let store = Store::open_beside(target).await.context("make a store beside the old one")?;
-            store.bind(&bound, time.idle, time.lateness, &fold.view(&fold.start()), config::definitions_changes).await?;
+            let summary = summary::columns(&self.settings.definitions);
+            let empty_view = fold.view(&fold.start());
+            store.bind(&bound, time.idle, time.lateness, &empty_view, &summary, config::definitions_changes).await?;
             Ok(store)
         })
     }
 
-    fn merging(&self) -> anyhow::Result<Arc<Fold>> {
+    fn any_fold(&self) -> anyhow::Result<Arc<Fold>> {
         self.stages.values().next().map(|stage| stage.fold.clone()).context("at least one topic")
     }
 
@@ -260,10 +262,7 @@ impl Rebuilder {
     }
 
     fn commit(&self, beside: &Store, checkpoint: Checkpoint) -> anyhow::Result<()> {
-        let fold = self.merging()?;
-        let merge: Merge = Arc::new(move |states| {
-            fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
-        });
+        let merge = merge_of(self.any_fold()?);
         let checkpoint = Arc::new(checkpoint);
         self.patiently(|| self.runtime.block_on(beside.checkpoint(checkpoint.clone(), merge.clone())))
     }

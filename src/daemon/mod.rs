@@ -22,7 +22,7 @@ use crate::partial::Fold;
 use crate::partition;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, reader::Reader};
-use crate::store::{Identity, Merge, Owner, Status, Store};
+use crate::store::{self, Identity, Merge, Owner, Status, Store, summary};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
 use live::LiveDaemon;
@@ -123,7 +123,17 @@ impl Daemon {
         };
         let time = &settings.definitions.time;
         let empty_view = merging.view(&merging.start());
-        store.bind(&bound, time.idle, time.lateness, &empty_view, config::definitions_changes).await?;
+        let summary = summary::columns(&settings.definitions);
+        let bind = || store.bind(&bound, time.idle, time.lateness, &empty_view, &summary, config::definitions_changes);
+        match bind().await {
+            Err(store::Error::Redefined { stored, .. }) if options.from_now => {
+                let (definitions, merge) = (&settings.definitions, merge_of(merging.clone()));
+                redefine::from_now(&store, &stored, definitions, &topics[0], merging.clone(), merge).await?;
+                bind().await?;
+            }
+            Err(store::Error::Redefined { stored, configured }) => return Err(redefine::refusal(&stored, &configured)),
+            bound => bound?,
+        }
 
         let board = Arc::new(Board::default());
         let troubles = Arc::new(Mutex::new(vec!["no partition is assigned yet".to_owned()]));
@@ -157,9 +167,7 @@ impl Daemon {
             listening(address);
         }
 
-        let merge: Merge = Arc::new(move |states| {
-            merging.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
-        });
+        let merge = merge_of(merging);
         let (send_events, events) = unbounded_channel();
         let (commands, _) = reader.start(&identity, send_events).map_err(|why| anyhow!(why))?;
         let (send_news, news) = unbounded_channel();
@@ -471,6 +479,16 @@ impl Signals {
                 return signal;
             }
         }
+    }
+}
+
+/// How states of these definitions merge: by kind alone, whatever topic they came from.
+pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
+    Merge {
+        hunts: Arc::new(move |states| {
+            fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+        }),
+        rollup: Arc::new(|_| Ok(Vec::new())),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::{self, Change};
 use crate::decode::Plan;
 use crate::definitions::Definitions;
 use crate::partial::Fold;
-use crate::store::{self, Merge, Redefinition, Store};
+use crate::store::{self, Merge, Redefinition, Store, summary};
 use anyhow::{Context as _, anyhow};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,6 +104,9 @@ pub async fn from_now(
                 Ok((fold.encode(&partial), fold.readers(&partial)))
             })
         },
+        // Nothing is rolled up yet.
+        convert_rollup: Arc::new(|state| Ok(state.to_vec())),
+        summary: summary::columns(definitions),
         merge,
         progress: Arc::new(move |done, of| {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,11 +1,12 @@
 //! The store in **Postgres**, schema `huntline`.
 //!
 //! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
-//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding,
-//! `commit` (the writing calls) with what it writes (`partials`, `letters`), `read`.
+//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding with the view it makes (`summary`),
+//! `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read`.
 //! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
 //! goes back to the pool only when no transaction is open on it.
 
+mod acts;
 mod commit;
 mod connect;
 mod fault;
@@ -13,11 +14,15 @@ mod instant;
 mod letters;
 mod partials;
 mod read;
+mod rollup;
 mod schema;
+mod summary;
 
 use super::handle::{Binding, Merge, SchemaVersion};
+use super::rollup::Refusals;
 use super::{
-    Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Owner, PartitionLine, Result, Snapshot, Status, StoredHunt,
+    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine, Result, RollupLine,
+    Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -74,6 +79,7 @@ struct Shared {
     limits: Limits,
     writers: Pool,
     readers: Pool,
+    refusals: Arc<Refusals>,
 }
 
 impl Drop for Shared {
@@ -145,7 +151,8 @@ impl Postgres {
             .enable_all()
             .build()
             .map_err(|e| Error::Fatal(format!("start the store's threads: {e}")))?;
-        let shared = Shared { runtime: Some(runtime), way, limits, writers: Pool::new(WRITERS), readers: Pool::new(READERS) };
+        let (writers, readers) = (Pool::new(WRITERS), Pool::new(READERS));
+        let shared = Shared { runtime: Some(runtime), way, limits, writers, readers, refusals: Arc::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -173,7 +180,19 @@ impl Postgres {
     }
 
     pub(super) async fn bind(&self, binding: Binding) -> Result<()> {
-        self.call(Use::Write, self.shared.limits.call, "bind the store", |session| Box::pin(schema::bind(session, binding))).await
+        let place = self.shared.way.place.clone();
+        self.call(Use::Write, self.shared.limits.call, "bind the store", |session| {
+            Box::pin(schema::bind(session, binding, place))
+        })
+        .await
+    }
+
+    pub(super) async fn summarise(&self, definitions: String, summary: Vec<SummaryColumn>) -> Result<bool> {
+        let place = self.shared.way.place.clone();
+        self.call(Use::Write, self.shared.limits.call, "make hunt_summary", |session| {
+            Box::pin(schema::summarise(session, definitions, summary, place))
+        })
+        .await
     }
 
     pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
@@ -191,8 +210,9 @@ impl Postgres {
     }
 
     pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
+        let refusals = self.shared.refusals.clone();
         self.call(Use::Write, self.shared.limits.checkpoint, "commit a checkpoint", |session| {
-            Box::pin(commit::checkpoint(session, checkpoint, merge))
+            Box::pin(commit::checkpoint(session, checkpoint, merge, refusals))
         })
         .await
     }
@@ -229,6 +249,22 @@ impl Postgres {
             Box::pin(read::dead_letter(session, partition, offset))
         })
         .await
+    }
+
+    pub(super) async fn rollup(&self) -> Result<Vec<RollupLine>> {
+        self.call(Use::Read, self.shared.limits.call, "read the rollup", |session| Box::pin(rollup::read(session))).await
+    }
+
+    pub(super) async fn ask(&self, ask: Ask) -> Result<i64> {
+        self.call(Use::Write, self.shared.limits.call, "ask for an act", |session| Box::pin(acts::ask(session, ask))).await
+    }
+
+    pub(super) async fn open_acts(&self, partition: PartitionId) -> Result<Vec<OpenAct>> {
+        self.call(Use::Read, self.shared.limits.call, "look for acts", |session| Box::pin(acts::open(session, partition))).await
+    }
+
+    pub(super) async fn act_done(&self, id: i64) -> Result<Option<String>> {
+        self.call(Use::Read, self.shared.limits.call, "look at an act", move |session| Box::pin(acts::done(session, id))).await
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
