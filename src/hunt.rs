@@ -15,6 +15,7 @@ use crate::outcome::Reason;
 use crate::partial::{Fold, Folded, Partial};
 use crate::position::Offset;
 use crate::record::Batch;
+use crate::rollup::Delta;
 use crate::store::Readers;
 use crate::time::Micros;
 use std::ops::Range;
@@ -66,7 +67,9 @@ pub struct Reply {
     pub generation: u32,
     pub applied: u32,
     pub duplicate: u32,
+    /// Applied events that a window refused, and how many each aggregate refused: (its number, events).
     pub late: u32,
+    pub late_by: Vec<(u8, u32)>,
     pub dead: Vec<Dead>,
     /// For an order that asked for one.
     pub snapshot: Option<Box<Given>>,
@@ -75,10 +78,12 @@ pub struct Reply {
 }
 
 /// A snapshot as the hunt gives it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Given {
     pub state: Vec<u8>,
     pub readers: Readers,
+    /// What the events since the snapshot before, or since the saved state it began from, added to the rollup.
+    pub delta: Delta,
 }
 
 /// A record that the fold could not take, to be copied into a dead letter.
@@ -105,6 +110,8 @@ pub struct Hunt {
     slot: u32,
     generation: u32,
     state: Conduct,
+    /// What was added to the rollup since the last snapshot; of a careful hunt, the events in its state.
+    delta: Delta,
     /// What is being applied, so that a panic knows where it stands.
     in_hand: Option<InHand>,
     hook: Option<Hook>,
@@ -115,8 +122,9 @@ enum Conduct {
     Careful {
         partial: Partial,
         left: u32,
-        /// The state before the event in hand.
+        /// The state before the event in hand, and the delta.
         clean: Vec<u8>,
+        clean_delta: Delta,
         /// The record at which the fold panicked once.
         tried: Option<Offset>,
     },
@@ -135,7 +143,7 @@ impl Hunt {
     /// lost from the start, and the reply says so.
     pub fn new(fold: Arc<Fold>, slot: u32, generation: u32, saved: Option<&[u8]>, hook: Option<Hook>) -> (Self, Option<Reply>) {
         let decoded = saved.map_or_else(|| Ok(fold.start()), |bytes| fold.decode(bytes));
-        let mut hunt = Self { fold, slot, generation, state: Conduct::Lost, in_hand: None, hook };
+        let mut hunt = Self { fold, slot, generation, state: Conduct::Lost, delta: Delta::default(), in_hand: None, hook };
         match decoded {
             Ok(partial) => {
                 hunt.state = Conduct::Sound(partial);
@@ -154,6 +162,7 @@ impl Hunt {
             Task::Restore { state, tried } => {
                 self.generation = order.generation;
                 self.in_hand = None;
+                self.delta = Delta::default();
                 let partial = match &state {
                     None => self.fold.start(),
                     Some(bytes) => match self.fold.decode(bytes) {
@@ -164,7 +173,8 @@ impl Hunt {
                         }
                     },
                 };
-                self.state = Conduct::Careful { partial, left: CAREFUL_EVENTS, clean: Vec::new(), tried };
+                self.state =
+                    Conduct::Careful { partial, left: CAREFUL_EVENTS, clean: Vec::new(), clean_delta: Delta::default(), tried };
                 None
             }
             _ if order.generation != self.generation || matches!(self.state, Conduct::Lost) => None,
@@ -188,11 +198,13 @@ impl Hunt {
     /// any other is lost.
     pub fn after_panic(&mut self, why: &str) -> Reply {
         let at = self.in_hand.as_ref().and_then(InHand::offset);
-        if let (Some(in_hand), Conduct::Careful { partial, clean, tried, left }) = (&mut self.in_hand, &mut self.state)
+        if let (Some(in_hand), Conduct::Careful { partial, clean, clean_delta, tried, left }) =
+            (&mut self.in_hand, &mut self.state)
             && let Some(offset) = at
             && let Ok(restored) = self.fold.decode(clean)
         {
             *partial = restored;
+            self.delta = std::mem::take(clean_delta);
             *left = CAREFUL_EVENTS;
             if *tried == Some(offset) {
                 let index = in_hand.work.order[in_hand.range.start as usize];
@@ -226,26 +238,29 @@ impl Hunt {
         Reply { lost: Some(Box::new(Lost { at, why })), ..self.reply() }
     }
 
-    fn snapshot(&self) -> Option<Box<Given>> {
+    fn snapshot(&mut self) -> Option<Box<Given>> {
         match &self.state {
-            Conduct::Sound(partial) | Conduct::Careful { partial, .. } => {
-                Some(Box::new(Given { state: self.fold.encode(partial), readers: self.fold.readers(partial) }))
-            }
+            Conduct::Sound(partial) | Conduct::Careful { partial, .. } => Some(Box::new(Given {
+                state: self.fold.encode(partial),
+                readers: self.fold.readers(partial),
+                delta: std::mem::take(&mut self.delta),
+            })),
             Conduct::Lost => None,
         }
     }
 
     /// Folds what is left in hand.
     fn go_on(&mut self) -> Reply {
-        let Self { fold, state, in_hand, hook, .. } = self;
+        let Self { fold, state, delta, in_hand, hook, .. } = self;
         let hand = in_hand.as_mut().expect("called with an order in hand");
         while hand.range.start < hand.range.end {
             let index = hand.work.order[hand.range.start as usize];
             let (batch, decoded) = (&*hand.work.batch, &hand.work.decoded);
             let partial = match state {
                 Conduct::Sound(partial) => partial,
-                Conduct::Careful { partial, clean, .. } => {
+                Conduct::Careful { partial, clean, clean_delta, .. } => {
                     *clean = fold.encode(partial);
+                    clean_delta.clone_from(delta);
                     partial
                 }
                 Conduct::Lost => unreachable!("a lost hunt takes nothing in hand"),
@@ -253,10 +268,12 @@ impl Hunt {
             if let Some(hook) = hook {
                 hook(decoded.text(batch, decoded.events[index as usize].hunt), batch.records[index as usize].offset);
             }
-            match fold.apply(partial, batch, decoded, index as usize, hand.work.clocks[index as usize]) {
+            match fold.apply(partial, batch, decoded, index as usize, hand.work.clocks[index as usize], delta) {
                 Folded::Applied { late } => {
                     hand.reply.applied += 1;
-                    hand.reply.late += u32::from(late);
+                    if late != 0 {
+                        hand.reply.count_late(late);
+                    }
                 }
                 Folded::Duplicate => hand.reply.duplicate += 1,
                 Folded::StateFull { bytes } => {
@@ -276,6 +293,21 @@ impl Hunt {
             }
         }
         in_hand.take().expect("still in hand").reply
+    }
+}
+
+impl Reply {
+    /// Counts one event that the aggregates in `late` (bit `i`: aggregate `i`) refused.
+    fn count_late(&mut self, late: u128) {
+        self.late += 1;
+        for aggregate in 0..128u8 {
+            if late & 1 << aggregate != 0 {
+                match self.late_by.iter_mut().find(|(of, _)| *of == aggregate) {
+                    Some((_, events)) => *events += 1,
+                    None => self.late_by.push((aggregate, 1)),
+                }
+            }
+        }
     }
 }
 

@@ -30,7 +30,9 @@ pub mod hunt;
 pub mod partial;
 pub mod partition;
 pub mod refold;
+pub mod rollup;
 pub mod watermark;
+pub mod window;
 // Plan.
 pub mod config;
 // Ports.

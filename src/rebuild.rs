@@ -63,6 +63,8 @@ impl Rebuilt {
                 checkpoint.clock = refolded.clock;
                 checkpoint.counts = refolded.counts;
                 checkpoint.gaps = gaps.clone();
+                let rollup = refolded.fold.rollup();
+                checkpoint.rollup = (!rollup.is_empty()).then(|| rollup.encode(&refolded.rollup));
             }
             Some(checkpoint)
         })
@@ -144,7 +146,7 @@ mod tests {
     fn refolded(hunts: usize, given: Given) -> (Refolded, Vec<DeadLetter>) {
         let definitions = settings("aggregates.events.kind = \"count\"").definitions;
         let plan = Arc::new(Plan::new(&definitions, "hunt-events"));
-        let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX).expect("kinds that fold"));
+        let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
         let mut batch = Batch::new(PartitionId::new("hunt-events", 0), Epoch(0), Position(0));
         for n in 0..hunts {
             batch.push(Offset(n as i64), n as i64, Some(format!("h{n}").as_bytes()), Some(br#"{"type":"t"}"#), []);

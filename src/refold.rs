@@ -12,6 +12,7 @@ use crate::outcome::{Counts, Reason};
 use crate::partial::{Fold, Folded, Partial};
 use crate::position::{Offset, Position};
 use crate::record::{Batch, PartitionId};
+use crate::rollup::Delta;
 use crate::store::{DeadLetter, Generation, Lag, LagReasons};
 use crate::time::Micros;
 use hashbrown::{HashSet, HashTable};
@@ -70,6 +71,9 @@ pub struct Refold {
     by_id: HashTable<u32>,
     clock: Option<Micros>,
     counts: Counts,
+    rollup: Delta,
+    /// What the events of the batch in hand added to it.
+    added: Delta,
     in_hand: Offset,
     decoded: Decoded,
 }
@@ -86,6 +90,8 @@ pub struct Refolded {
     pub fold: Arc<Fold>,
     pub clock: Option<Micros>,
     pub counts: Counts,
+    /// What the partition's events added to the rollup.
+    pub rollup: Delta,
     hunts: Vec<Hunt>,
     by_id: HashTable<u32>,
 }
@@ -104,6 +110,8 @@ impl Refold {
             by_id: HashTable::new(),
             clock: None,
             counts: Counts::default(),
+            rollup: Delta::default(),
+            added: Delta::default(),
             in_hand: Offset(0),
             decoded: Decoded::default(),
             given,
@@ -139,6 +147,16 @@ impl Refold {
             self.record(batch, &decoded, index, now, witness);
         }
         self.decoded = decoded;
+        let fold = self.stages[self.stage].fold.clone();
+        self.settle(&fold);
+    }
+
+    /// What events added to the rollup since becomes the partition's.
+    fn settle(&mut self, fold: &Fold) {
+        if !self.added.is_empty() {
+            fold.rollup().merge(&mut self.rollup, &self.added);
+            self.added = Delta::default();
+        }
     }
 
     /// Changes of definitions and stops up to `position` take effect.
@@ -158,9 +176,11 @@ impl Refold {
     fn next_stage(&mut self) {
         let old = self.stages[self.stage].fold.clone();
         self.stage += 1;
+        self.settle(&old);
         let fold = &self.stages[self.stage].fold;
+        self.rollup = fold.rollup().converted_from(old.rollup(), std::mem::take(&mut self.rollup));
         for hunt in &mut self.hunts {
-            hunt.partial = fold.convert_from(&old, &hunt.partial);
+            hunt.partial = fold.converted_from(&old, std::mem::take(&mut hunt.partial));
         }
     }
 
@@ -209,10 +229,10 @@ impl Refold {
             None => {
                 self.in_hand = record.offset;
                 let fold = &self.stages[self.stage].fold;
-                match fold.apply(&mut hunt.partial, batch, decoded, index, before) {
+                match fold.apply(&mut hunt.partial, batch, decoded, index, before, &mut self.added) {
                     Folded::Applied { late } => {
                         self.counts.applied += 1;
-                        self.counts.late += i64::from(late);
+                        self.counts.late += i64::from(late != 0);
                         witness.applied(&hunt.id, record.offset, fold, &hunt.partial);
                         return;
                     }
@@ -255,7 +275,8 @@ impl Refold {
     pub fn finish(mut self) -> Refolded {
         self.reach(Position(i64::MAX));
         let fold = self.stages[self.stage].fold.clone();
-        Refolded { fold, clock: self.clock, counts: self.counts, hunts: self.hunts, by_id: self.by_id }
+        let Refold { clock, counts, rollup, hunts, by_id, .. } = self;
+        Refolded { fold, clock, counts, rollup, hunts, by_id }
     }
 }
 

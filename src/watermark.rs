@@ -31,20 +31,18 @@ impl Clocks {
         self.floor.map_or(open, |floor| floor.max(open))
     }
 
-    /// The clocks after one more applied event: `time` its event time, `timestamp` its record's, `before` the partition clock before that record.
+    /// The clocks after one more applied event: `time` its event time, `timestamp` its record's, `partition` the partition clock with
+    /// that record, `watermark` the partial's before it.
     pub fn after(
         clocks: Option<Clocks>,
         time: Micros,
         timestamp: Option<Micros>,
-        before: Option<Micros>,
-        rules: &TimeRules,
+        partition: Option<Micros>,
+        watermark: Option<Micros>,
     ) -> Clocks {
         let at = timestamp.map_or(time, |timestamp| time.min(timestamp));
-        let partition = before.max(timestamp);
-        match clocks {
-            None => Clocks { hunt: at, partition, floor: None },
-            Some(old) => Clocks { hunt: old.hunt.max(at), partition, floor: Some(old.watermark(before, rules)) },
-        }
+        let hunt = clocks.map_or(at, |old| old.hunt.max(at));
+        Clocks { hunt, partition, floor: watermark }
     }
 
     pub fn encode(&self, w: &mut Writer) {
@@ -74,9 +72,16 @@ mod tests {
 
     const RULES: TimeRules = TimeRules { lateness: 60, idle: Some(3600), max_ahead: None };
 
+    /// The clocks after an event at `time` in a record of `timestamp`, with the partition clock `before`.
+    fn after(clocks: Option<Clocks>, time: i64, timestamp: i64, before: Option<i64>) -> Clocks {
+        let (timestamp, before) = (Some(Micros(timestamp)), before.map(Micros));
+        let watermark = clocks.map(|clocks| clocks.watermark(before, &RULES));
+        Clocks::after(clocks, Micros(time), timestamp, before.max(timestamp), watermark)
+    }
+
     #[test]
     fn the_watermark_follows_the_hunt_and_then_the_partitions_silence() {
-        let first = Clocks::after(None, Micros(1000), Some(Micros(1010)), None, &RULES);
+        let first = after(None, 1000, 1010, None);
         assert_eq!(first, Clocks { hunt: Micros(1000), partition: Some(Micros(1010)), floor: None });
         assert_eq!(first.watermark(Some(Micros(1010)), &RULES), Micros(940));
         assert_eq!(first.watermark(Some(Micros(1010 + 3600)), &RULES), Micros(940));
@@ -85,17 +90,16 @@ mod tests {
 
     #[test]
     fn the_watermark_never_steps_back_when_an_event_ends_a_silence() {
-        let first = Clocks::after(None, Micros(1000), Some(Micros(1000)), None, &RULES);
+        let first = after(None, 1000, 1000, None);
         let before = first.watermark(Some(Micros(9000)), &RULES);
         assert_eq!(before, Micros(1000 + 8000 - 3600 - 60));
-        let second = Clocks::after(Some(first), Micros(1500), Some(Micros(9001)), Some(Micros(9000)), &RULES);
+        let second = after(Some(first), 1500, 9001, Some(9000));
         assert_eq!(second.hunt, Micros(1500));
         assert_eq!(second.watermark(Some(Micros(9001)), &RULES), before);
     }
 
     #[test]
     fn an_event_from_the_future_moves_the_clock_to_its_record_only() {
-        let clocks = Clocks::after(None, Micros(99_000), Some(Micros(1000)), None, &RULES);
-        assert_eq!(clocks.hunt, Micros(1000));
+        assert_eq!(after(None, 99_000, 1000, None).hunt, Micros(1000));
     }
 }

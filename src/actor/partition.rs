@@ -124,7 +124,7 @@ impl PartitionActor {
             saving_since: None,
         };
         Self {
-            machine: Machine::new(partition.clone(), ports.owner.id.clone(), plan.clone(), settings),
+            machine: Machine::new(partition.clone(), ports.owner.id.clone(), plan.clone(), fold.clone(), settings),
             gauges: PartitionGauges::new(&partition),
             partition,
             plan,
@@ -203,6 +203,9 @@ impl PartitionActor {
             Effect::HuntWaits { slot, why } => {
                 let hunt = self.machine.slot(slot).0;
                 tracing::error!(partition = %self.partition, hunt, %why, "hunt waits for an operator");
+            }
+            Effect::Tripped(why) => {
+                tracing::error!(partition = %self.partition, %why, "the breaker tripped: the partition pauses until an operator resets it");
             }
             Effect::Fenced(found) => {
                 metrics::fenced().increment(1);

@@ -1,4 +1,5 @@
-//! **min** and **max**: one number, compared exactly. Of equal ones (5 and 5.0) the first stays.
+//! **min** and **max**: one number, compared exactly. Of equal ones (5, 5.0; 0.0, -0.0) the integer
+//! stays, then the float that is not negative, so that the order of events does not matter.
 
 use super::number::Number;
 use crate::codec::{Reader, Result, Writer};
@@ -8,8 +9,21 @@ use std::cmp::Ordering;
 pub fn add(kept: &mut Option<Box<Number>>, number: Number, toward: Ordering) {
     match kept {
         None => *kept = Some(Box::new(number)),
-        Some(old) if number.compare(**old) == toward => **old = number,
-        Some(_) => {}
+        Some(old) => {
+            let order = number.compare(**old);
+            if order == toward || (order == Ordering::Equal && plainness(number) < plainness(**old)) {
+                **old = number;
+            }
+        }
+    }
+}
+
+/// The order among equal numbers: the least is kept.
+fn plainness(number: Number) -> u8 {
+    match number {
+        Number::Int(_) => 0,
+        Number::Float(f) if f.is_sign_positive() => 1,
+        Number::Float(_) => 2,
     }
 }
 

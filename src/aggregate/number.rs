@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// Always within −2^63 ..= 2^64−1.
+    /// Of an event always within −2^63 ..= 2^64−1; a sum compared may be wider.
     Int(i128),
     /// Always finite.
     Float(f64),
@@ -76,7 +76,7 @@ impl Number {
 
 fn int_with_float(int: i128, float: f64) -> Ordering {
     // Beyond this every float is larger than every integer here, and below it `as` is exact on whole floats.
-    if float.abs() >= 1e30 {
+    if float.abs() >= 2f64.powi(127) {
         return if float > 0.0 { Ordering::Less } else { Ordering::Greater };
     }
     let whole = float.trunc();
@@ -106,5 +106,8 @@ mod tests {
         assert_eq!(float(-0.0).compare(int(0)), Ordering::Equal);
         assert_eq!(float(1e300).compare(int(u64::MAX.into())), Ordering::Greater);
         assert_eq!(float(-1e300).compare(int(i64::MIN.into())), Ordering::Less);
+        assert_eq!(int(1 << 120).compare(float(1e30)), Ordering::Greater);
+        assert_eq!(int(1 << 120).compare(float(2f64.powi(120))), Ordering::Equal);
+        assert_eq!(int(1 << 120).compare(float(2f64.powi(127))), Ordering::Less);
     }
 }

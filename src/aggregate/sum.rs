@@ -2,10 +2,14 @@
 //!
 //! Why integers are apart from floats: the total of the integers is exact whatever their order, so
 //! only the floats' own order matters, and that is the offsets'. The value with any float among
-//! them is `integers (rounded once) + floats`.
+//! them is `integers (rounded once) + floats`. A rollup's sum has no order of its own, so there the
+//! floats are added exactly too, and the whole is rounded once.
 
+use super::Floats;
+use super::exact::Exact;
 use super::number::{Number, write_float};
 use crate::codec::{Reader, Result, Writer};
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 /// Two machine words for the usual sum, which has no float and fits 64 bits.
@@ -13,6 +17,8 @@ use std::fmt::Write as _;
 pub enum Sum {
     Small(i64),
     Wide(Box<Wide>),
+    /// Begins and stays so: what a rollup adds up.
+    Exact(Box<WithoutRounding>),
 }
 
 /// 2^56 records (as [`Reader::tally`] has it) of at most 2^64 each; a few such sums, merged, stay within an `i128`.
@@ -25,6 +31,13 @@ pub struct Wide {
     float: Option<f64>,
 }
 
+/// The integers, and the floats if any came, without any rounding.
+#[derive(Clone, Debug, Default)]
+pub struct WithoutRounding {
+    int: i128,
+    floats: Option<Exact>,
+}
+
 impl Default for Sum {
     fn default() -> Self {
         Sum::Small(0)
@@ -32,6 +45,14 @@ impl Default for Sum {
 }
 
 impl Sum {
+    pub fn zero(floats: Floats) -> Sum {
+        match floats {
+            Floats::InOrder => Sum::Small(0),
+            Floats::Exactly => Sum::Exact(Box::default()),
+        }
+    }
+
+    #[inline]
     pub fn add(&mut self, number: Number) {
         if let (Sum::Small(sum), Number::Int(i)) = (&mut *self, number)
             && let Ok(small) = i64::try_from(i)
@@ -40,19 +61,39 @@ impl Sum {
             *sum = total;
             return;
         }
-        let wide = self.widen();
-        match number {
-            Number::Int(i) => wide.int += i,
-            Number::Float(f) => wide.float = Some(wide.float.map_or(f, |sum| sum + f)),
+        self.add_widely(number);
+    }
+
+    fn add_widely(&mut self, number: Number) {
+        match (self, number) {
+            (Sum::Exact(exact), Number::Int(i)) => exact.int += i,
+            (Sum::Exact(exact), Number::Float(f)) => exact.floats.get_or_insert_default().add(f),
+            (sum, Number::Int(i)) => sum.widen().int += i,
+            (sum, Number::Float(f)) => {
+                let wide = sum.widen();
+                wide.float = Some(wide.float.map_or(f, |sum| sum + f));
+            }
         }
     }
 
+    /// Panics when one of the two adds floats exactly and the other does not.
     pub fn merge(&mut self, other: &Sum) {
-        let (int, float) = other.parts();
-        let wide = self.widen();
-        wide.int += int;
-        if let Some(f) = float {
-            wide.float = Some(wide.float.map_or(f, |sum| sum + f));
+        match (self, other) {
+            (Sum::Exact(exact), Sum::Exact(other)) => {
+                exact.int += other.int;
+                if let Some(floats) = &other.floats {
+                    exact.floats.get_or_insert_default().merge(floats);
+                }
+            }
+            (Sum::Exact(_), _) | (_, Sum::Exact(_)) => unreachable!("sums of one rule add floats in one way"),
+            (sum, Sum::Small(small)) => sum.add(Number::Int(i128::from(*small))),
+            (sum, Sum::Wide(other)) => {
+                let wide = sum.widen();
+                wide.int += other.int;
+                if let Some(f) = other.float {
+                    wide.float = Some(wide.float.map_or(f, |sum| sum + f));
+                }
+            }
         }
     }
 
@@ -62,43 +103,84 @@ impl Sum {
         }
         match self {
             Sum::Wide(wide) => wide,
-            Sum::Small(_) => unreachable!("just widened"),
+            Sum::Small(_) | Sum::Exact(_) => unreachable!("just widened"),
         }
     }
 
+    /// The integers alone, and the whole as a float if a float is among it.
     fn parts(&self) -> (i128, Option<f64>) {
         match self {
             Sum::Small(int) => (i128::from(*int), None),
-            Sum::Wide(wide) => (wide.int, wide.float),
+            Sum::Wide(wide) => (wide.int, wide.float.map(|float| wide.int as f64 + float)),
+            Sum::Exact(exact) => (exact.int, exact.floats.as_ref().map(|floats| floats.to_f64_with(exact.int))),
         }
     }
 
     fn as_float(&self) -> f64 {
+        let (int, whole) = self.parts();
+        whole.unwrap_or(int as f64)
+    }
+
+    /// By value, exactly, as they print; one that has left the 64-bit floats is less than every other.
+    pub fn compare(&self, other: &Sum) -> Ordering {
+        match (self.value(), other.value()) {
+            (Some(a), Some(b)) => a.compare(b),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
+    }
+
+    fn value(&self) -> Option<Number> {
         match self.parts() {
-            (int, None) => int as f64,
-            (int, Some(float)) => int as f64 + float,
+            (int, None) => Some(Number::Int(int)),
+            (_, Some(whole)) => whole.is_finite().then_some(Number::Float(whole)),
+        }
+    }
+
+    /// The float nearest to the value, and what the value is beside it, rounded: together some 106 bits of it.
+    pub fn nearest_and_rest(&self) -> (f64, f64) {
+        match (self, self.parts()) {
+            (_, (int, None)) => {
+                let nearest = int as f64;
+                (nearest, (int - nearest as i128) as f64)
+            }
+            (Sum::Exact(exact), (int, Some(nearest))) if nearest.is_finite() => {
+                let mut rest = exact.floats.clone().unwrap_or_default();
+                rest.add(-nearest);
+                (nearest, rest.to_f64_with(int))
+            }
+            (_, (_, Some(whole))) => (whole, 0.0),
         }
     }
 
     pub fn encode(&self, w: &mut Writer) {
-        let (int, float) = self.parts();
-        w.byte(float.is_some().into());
-        w.wide_signed(int);
-        if let Some(float) = float {
-            w.float(float);
+        let kind = match self {
+            Sum::Small(_) => 0,
+            Sum::Wide(wide) => u8::from(wide.float.is_some()),
+            Sum::Exact(exact) => 2 + u8::from(exact.floats.is_some()),
+        };
+        w.byte(kind);
+        w.wide_signed(self.parts().0);
+        match self {
+            Sum::Wide(wide) => wide.float.iter().for_each(|float| w.float(*float)),
+            Sum::Exact(exact) => exact.floats.iter().for_each(|floats| floats.encode(w)),
+            Sum::Small(_) => {}
         }
     }
 
-    pub fn decode(r: &mut Reader) -> Result<Sum> {
-        let has_float = r.byte("the kind of a sum")?;
+    /// A sum that begins with `zero`.
+    pub fn decode(r: &mut Reader, zero: &Sum) -> Result<Sum> {
+        let kind = r.byte("the kind of a sum")?;
         let int = r.wide_signed("the sum of the integers")?;
         if int.unsigned_abs() > LARGEST {
             return r.expected("a sum that a log can come to");
         }
-        match (has_float, i64::try_from(int)) {
-            (0, Ok(small)) => Ok(Sum::Small(small)),
-            (0, Err(_)) => Ok(Sum::Wide(Box::new(Wide { int, float: None }))),
-            (1, _) => Ok(Sum::Wide(Box::new(Wide { int, float: Some(r.float("the sum of the floats")?) }))),
+        match (zero, kind, i64::try_from(int)) {
+            (Sum::Exact(_), 2, _) => Ok(Sum::Exact(Box::new(WithoutRounding { int, floats: None }))),
+            (Sum::Exact(_), 3, _) => Ok(Sum::Exact(Box::new(WithoutRounding { int, floats: Some(Exact::decode(r)?) }))),
+            (Sum::Exact(_), ..) => r.expected("a sum (2 integers, 3 with exact floats)"),
+            (_, 0, Ok(small)) => Ok(Sum::Small(small)),
+            (_, 0, Err(_)) => Ok(Sum::Wide(Box::new(Wide { int, float: None }))),
+            (_, 1, _) => Ok(Sum::Wide(Box::new(Wide { int, float: Some(r.float("the sum of the floats")?) }))),
             _ => r.expected("a sum (0 integers, 1 with floats)"),
         }
     }
@@ -106,7 +188,7 @@ impl Sum {
     pub fn write_json(&self, out: &mut String) {
         match self.parts() {
             (int, None) => write!(out, "{int}").expect("a string takes everything"),
-            (_, Some(_)) => write_float(self.as_float(), out),
+            (_, Some(whole)) => write_float(whole, out),
         }
     }
 }
@@ -119,6 +201,11 @@ pub struct Mean {
 }
 
 impl Mean {
+    /// Of nothing yet; `zero` is what its sum begins with.
+    pub fn of(zero: &Sum) -> Mean {
+        Mean { sum: zero.clone(), count: 0 }
+    }
+
     pub fn add(&mut self, number: Number) {
         self.sum.add(number);
         self.count += 1;
@@ -131,17 +218,16 @@ impl Mean {
 
     pub fn encode(&self, w: &mut Writer) {
         w.unsigned(self.count);
-        self.sum.encode(w);
+        if self.count > 0 {
+            self.sum.encode(w);
+        }
     }
 
     /// `None`: a mean of nothing, which is kept as no mean at all.
-    pub fn decode(r: &mut Reader) -> Result<Option<Mean>> {
-        let count = r.tally("the count of a mean")?;
-        let sum = Sum::decode(r)?;
-        match (count, &sum) {
-            (0, Sum::Small(0)) => Ok(None),
-            (0, _) => r.expected("no sum for a mean of nothing"),
-            _ => Ok(Some(Mean { sum, count })),
+    pub fn decode(r: &mut Reader, zero: &Sum) -> Result<Option<Mean>> {
+        match r.tally("the count of a mean")? {
+            0 => Ok(None),
+            count => Ok(Some(Mean { sum: Sum::decode(r, zero)?, count })),
         }
     }
 

@@ -129,7 +129,7 @@ impl Rebuilder {
         for topic in reader.topics() {
             let plan = Arc::new(Plan::new(&settings.definitions, &topic));
             let max_state = usize::try_from(settings.failure.max_state).unwrap_or(usize::MAX);
-            let fold = Arc::new(Fold::new(&settings.definitions, &plan, max_state).map_err(|why| anyhow!(why))?);
+            let fold = Arc::new(Fold::new(&settings.definitions, &plan, max_state));
             stages.insert(topic, Stage { from: None, plan, fold });
         }
         let owner = Owner { id: format!("rebuild-{}", owner_id()), advertise: settings.http.advertise.clone() };

@@ -285,8 +285,8 @@ impl Verifier {
                 .with_context(|| format!("read the definitions of generation {} in the store", generation.number))?;
             let plan = Arc::new(Plan::new(&definitions, &id.topic));
             // What did not fit is on record as left out.
-            let fold = Fold::new(&definitions, &plan, usize::MAX).map_err(|why| anyhow!(why))?;
-            Ok((plan, Arc::new(fold)))
+            let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
+            Ok((plan, fold))
         })
     }
 

@@ -100,7 +100,7 @@ impl Daemon {
         for topic in &topics {
             let plan = Arc::new(Plan::new(&settings.definitions, topic));
             let max_state = usize::try_from(settings.failure.max_state).unwrap_or(usize::MAX);
-            let fold = Arc::new(Fold::new(&settings.definitions, &plan, max_state).map_err(|why| anyhow!(why))?);
+            let fold = Arc::new(Fold::new(&settings.definitions, &plan, max_state));
             plans.insert(topic.clone(), (plan, fold));
         }
         // States merge by kind alone, whatever topic they came from.
@@ -299,6 +299,10 @@ impl Daemon {
             passivate_idle: micros(self.settings.passivate_idle),
             catch_up_buffer: 16 << 20,
             catch_up_retry: 500_000,
+            breaker: partition::breaker::Limit {
+                records: self.settings.failure.breaker.records,
+                share: self.settings.failure.breaker.share,
+            },
         };
         let (ports, name) = (self.ports.clone(), partition.clone());
         let arbiter = &self.arbiters[partition.partition.unsigned_abs() as usize % self.arbiters.len()];
@@ -485,10 +489,16 @@ impl Signals {
 /// How states of these definitions merge: by kind alone, whatever topic they came from.
 pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
     Merge {
-        hunts: Arc::new(move |states| {
-            fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+        hunts: {
+            let fold = fold.clone();
+            Arc::new(move |states| {
+                fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+            })
+        },
+        rollup: Arc::new(move |partitions| {
+            let deltas: Result<Vec<_>, _> = partitions.iter().map(|bytes| fold.rollup().decode(bytes)).collect();
+            Ok(fold.rollup().values(&deltas.map_err(|error| error.to_string())?))
         }),
-        rollup: Arc::new(|_| Ok(Vec::new())),
     }
 }
 

@@ -84,8 +84,8 @@ pub async fn from_now(
         return Err(Redefined { changes, from_now: true }.into());
     }
     let old: Definitions = serde_json::from_str(stored).context("read the definitions in the store")?;
-    // States are kept by kind alone, whatever topic they came from; what they weigh is the daemon's to see.
-    let old_fold = Arc::new(Fold::new(&old, &Plan::new(&old, topic), usize::MAX).map_err(|why| anyhow!(why))?);
+    // States are kept by kind alone, whatever topic they came from.
+    let old_fold = Arc::new(Fold::new(&old, &Plan::new(&old, topic), usize::MAX));
     for change in &changes {
         tracing::info!(change = %change.what, means = change.from_now.unwrap_or_default(), "from the present positions on");
     }
@@ -97,15 +97,17 @@ pub async fn from_now(
         lateness: definitions.time.lateness,
         empty_view: fold.view(&fold.start()),
         convert: {
-            let fold = fold.clone();
+            let (fold, old_fold) = (fold.clone(), old_fold.clone());
             Arc::new(move |state| {
                 let partial = old_fold.decode(state).map_err(|error| error.to_string())?;
-                let partial = fold.convert_from(&old_fold, &partial);
+                let partial = fold.converted_from(&old_fold, partial);
                 Ok((fold.encode(&partial), fold.readers(&partial)))
             })
         },
-        // Nothing is rolled up yet.
-        convert_rollup: Arc::new(|state| Ok(state.to_vec())),
+        convert_rollup: Arc::new(move |state| {
+            let delta = old_fold.rollup().decode(state).map_err(|error| error.to_string())?;
+            Ok(fold.rollup().encode(&fold.rollup().converted_from(old_fold.rollup(), delta)))
+        }),
         summary: summary::columns(definitions),
         merge,
         progress: Arc::new(move |done, of| {

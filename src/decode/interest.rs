@@ -108,7 +108,12 @@ impl Interests {
         let mut on = 0;
         for (i, aggregate) in aggregates.iter().enumerate() {
             let matches = |pattern: &String| matches_glob(pattern.as_bytes(), event_type);
-            if aggregate.on.as_ref().is_none_or(|patterns| patterns.iter().any(matches)) {
+            // A funnel reads nothing of events that are none of its stages.
+            let is_stage = match &aggregate.kind {
+                Kind::Funnel { stages, .. } => stages.iter().any(|stage| stage.as_bytes() == event_type),
+                _ => true,
+            };
+            if is_stage && aggregate.on.as_ref().is_none_or(|patterns| patterns.iter().any(matches)) {
                 on |= 1 << i;
             }
         }

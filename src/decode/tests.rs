@@ -457,10 +457,10 @@ fn an_event_matches_by_type_and_predicate() {
         (r#"{"type":"clue.solved","data":{"points":7,"seconds":"x"}}"#, 0b0100_1111, 0),
         (r#"{"type":"clue.solved","data":{"points":100.0,"seconds":1.5}}"#, 0b0111_0111, 0),
         (r#"{"type":"clu\u0065.solved"}"#, 0b0100_0111, 0),
-        (r#"{"type":"clue.given","data":{"points":700}}"#, 0b0111_0101, u32::MAX),
-        (r#"{"type":"user.registered","data":{"points":700}}"#, 0b0110_0101, u32::MAX),
+        (r#"{"type":"clue.given","data":{"points":700}}"#, 0b0011_0101, u32::MAX),
+        (r#"{"type":"user.registered","data":{"points":700}}"#, 0b0010_0101, u32::MAX),
         (r#"{"type":"seen"}"#, 0b0100_0001, 1),
-        (r#"{"type":"other"}"#, 0b0100_0001, u32::MAX),
+        (r#"{"type":"other"}"#, 0b0000_0001, u32::MAX),
     ] {
         let decoded = json(&d, value);
         assert_eq!(decoded.verdict(), EVENT, "{value}");

@@ -2,31 +2,50 @@
 
 use super::*;
 use crate::decode::Verdict;
-use crate::definitions::{EventPlaces, Kind, Place, Pointer};
+use crate::definitions::{EventPlaces, Kind, Place, Pointer, Shape, Window};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-fn definitions() -> Definitions {
+/// Every kind, without windows and with each shape of them. Nothing is late but for what `lateness` and `keep` say.
+fn definitions(lateness: i64, keep: u32) -> Definitions {
     let pointer = |name: &str| Pointer(vec![name.to_owned()]);
-    let of = || pointer("v");
-    let kinds = [
-        ("count", Kind::Count),
-        ("first", Kind::First { of: of() }),
-        ("last", Kind::Last { of: of() }),
-        ("max", Kind::Max { of: of() }),
-        ("mean", Kind::Mean { of: of() }),
-        ("min", Kind::Min { of: of() }),
-        ("sum", Kind::Sum { of: of() }),
-    ];
-    let aggregate = |(name, kind): (&str, Kind)| crate::definitions::Aggregate {
-        name: name.into(),
-        kind,
-        on: None,
-        filter: None,
-        window: None,
+    let (of, by) = (|| pointer("v"), || pointer("k"));
+    let stages = || vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+    let kinds = || {
+        [
+            ("count", Kind::Count),
+            ("distinct", Kind::Distinct { of: by(), exact_up_to: 64 }),
+            ("first", Kind::First { of: of() }),
+            ("funnel", Kind::Funnel { by: by(), stages: stages(), exact_up_to: 64 }),
+            ("last", Kind::Last { of: of() }),
+            ("max", Kind::Max { of: of() }),
+            ("mean", Kind::Mean { of: of() }),
+            ("min", Kind::Min { of: of() }),
+            ("most", Kind::Top { by: by(), sum: None, limit: 5, exact_up_to: 64 }),
+            ("quantiles", Kind::Quantiles { of: of(), at: vec![0.5, 0.99] }),
+            ("richest", Kind::Top { by: by(), sum: Some(of()), limit: 5, exact_up_to: 64 }),
+            ("sum", Kind::Sum { of: of() }),
+        ]
     };
+    const SECOND: i64 = 1_000_000;
+    let shapes = [
+        ("", None),
+        ("_hopping", Some(Shape::Hopping { length: 5 * SECOND, every: 2 * SECOND })),
+        ("_session", Some(Shape::Session { gap: SECOND })),
+        ("_tumbling", Some(Shape::Tumbling { length: 2 * SECOND })),
+    ];
+    let mut aggregates = Vec::new();
+    for (suffix, shape) in shapes {
+        for (name, kind) in kinds() {
+            let window = shape.map(|shape| Window { shape, keep });
+            let name = format!("{name}{suffix}");
+            aggregates.push(crate::definitions::Aggregate { name, kind, on: None, filter: None, window });
+        }
+    }
+    aggregates.sort_by(|a, b| a.name.cmp(&b.name));
+    let rollup = aggregates.iter().filter(|a| !a.name.ends_with("_session")).map(|a| a.name.clone()).collect();
     Definitions {
         event: EventPlaces {
             hunt: Place::Key,
@@ -37,18 +56,26 @@ fn definitions() -> Definitions {
         },
         topics: BTreeMap::new(),
         dedup_last: 3,
-        time: TimeRules { lateness: 60_000_000, idle: Some(5_000_000), max_ahead: None },
-        aggregates: kinds.map(aggregate).into(),
-        rollup: vec![],
+        time: TimeRules { lateness, idle: Some(5 * SECOND), max_ahead: None },
+        aggregates,
+        rollup,
     }
 }
 
-/// One event: a value as JSON, an event time in milliseconds, perhaps an id.
+/// One event: a value as JSON, a key, a type, an event time in milliseconds, perhaps an id.
 #[derive(Clone, Debug)]
 struct Event {
     value: String,
+    key: u8,
+    stage: char,
     time: i64,
     id: Option<u8>,
+}
+
+impl Event {
+    fn of(value: String) -> Event {
+        Event { value, key: 0, stage: 'a', time: 0, id: None }
+    }
 }
 
 struct Bench {
@@ -56,20 +83,36 @@ struct Bench {
     fold: Fold,
 }
 
+/// So far in the past that nothing is late.
+const NEVER_LATE: i64 = i64::MAX / 4;
+
 impl Bench {
+    /// Nothing is late and no window goes.
     fn new(max_state: usize) -> Self {
-        let definitions = definitions();
-        let plan = Plan::new(&definitions, "t");
-        let fold = Fold::new(&definitions, &plan, max_state).unwrap();
+        Bench::of(&definitions(NEVER_LATE, 10_000), max_state)
+    }
+
+    /// Events are late and windows go.
+    fn strict(max_state: usize) -> Self {
+        Bench::of(&definitions(500_000, 2), max_state)
+    }
+
+    fn of(definitions: &Definitions, max_state: usize) -> Self {
+        let plan = Plan::new(definitions, "t");
+        let fold = Fold::new(definitions, &plan, max_state);
         Bench { plan, fold }
     }
 
     fn batch(&self, events: &[Event]) -> (Batch, Decoded) {
+        self.batch_at(events, |n| n)
+    }
+
+    fn batch_at(&self, events: &[Event], offset: impl Fn(usize) -> usize) -> (Batch, Decoded) {
         let mut batch = Batch::new(PartitionId::new("t", 0), Epoch(1), Position(0));
-        for (n, Event { value, time, id }) in events.iter().enumerate() {
+        for (n, Event { value, key, stage, time, id }) in events.iter().enumerate() {
             let id = id.map_or("null".to_owned(), |id| format!("\"i{id}\""));
-            let json = format!(r#"{{"id":{id},"type":"x","time":{time},"v":{value}}}"#);
-            batch.push(Offset(n as i64), time + 1000, Some(b"h"), Some(json.as_bytes()), []);
+            let json = format!(r#"{{"id":{id},"type":"{stage}","time":{time},"v":{value},"k":"k{key}"}}"#);
+            batch.push(Offset(offset(n) as i64), time + 1000, Some(b"h"), Some(json.as_bytes()), []);
         }
         let mut decoded = Decoded::default();
         self.plan.decode(&batch, &mut decoded);
@@ -79,11 +122,15 @@ impl Bench {
 
     /// Folds onto a partial; the partition clock is that of these events alone.
     fn apply(&self, partial: &mut Partial, events: &[Event]) -> Vec<Folded> {
+        self.apply_with(partial, events, &mut Delta::default())
+    }
+
+    fn apply_with(&self, partial: &mut Partial, events: &[Event], delta: &mut Delta) -> Vec<Folded> {
         let (batch, decoded) = self.batch(events);
         let mut clock = None;
         let mut folded = Vec::new();
         for index in 0..events.len() {
-            folded.push(self.fold.apply(partial, &batch, &decoded, index, clock));
+            folded.push(self.fold.apply(partial, &batch, &decoded, index, clock, delta));
             clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
         }
         folded
@@ -137,7 +184,8 @@ fn any_value() -> impl Strategy<Value = String> {
 
 fn events(value: impl Strategy<Value = String>, ids: bool) -> impl Strategy<Value = Vec<Event>> {
     let id = if ids { proptest::option::of(0u8..6).boxed() } else { Just(None).boxed() };
-    proptest::collection::vec((value, time(), id).prop_map(|(value, time, id)| Event { value, time, id }), 0..40)
+    let event = (value, 0u8..9, prop::sample::select(vec!['a', 'b', 'c', 'x']), time(), id);
+    proptest::collection::vec(event.prop_map(|(value, key, stage, time, id)| Event { value, key, stage, time, id }), 0..40)
 }
 
 /// Integers only, or quarters only: what a sum rounds nowhere.
@@ -161,7 +209,7 @@ proptest! {
     #[test]
     fn floats_merge_as_the_sums_of_their_partials_in_order(parts in proptest::collection::vec(proptest::collection::vec(-1e300f64..1e300, 1..6), 1..5)) {
         let bench = Bench::new(usize::MAX);
-        let event = |f: &f64| Event { value: format!("{f:?}"), time: 0, id: None };
+        let event = |f: &f64| Event::of(format!("{f:?}"));
         let partials: Vec<Partial> = parts.iter().map(|part| bench.fold(&part.iter().map(event).collect::<Vec<_>>())).collect();
         let view = bench.fold.view(&bench.merged(&partials.iter().collect::<Vec<_>>()));
         // As written: a parser may round.
@@ -193,7 +241,7 @@ proptest! {
 
     #[test]
     fn a_snapshot_reads_back_as_the_same_bytes_and_folds_on_alike(before in events(any_value(), true), after in events(any_value(), true)) {
-        let bench = Bench::new(usize::MAX);
+        let bench = Bench::strict(usize::MAX);
         let mut partial = bench.fold(&before);
         let bytes = bench.fold.encode(&partial);
         let mut back = bench.fold.decode(&bytes).unwrap();
@@ -204,12 +252,49 @@ proptest! {
     }
 
     #[test]
-    fn a_view_is_valid_json_and_no_encoding_is_larger_than_foretold(events in events(any_value(), true)) {
-        let bench = Bench::new(usize::MAX);
-        let partial = bench.fold(&events);
-        let view: serde_json::Value = serde_json::from_str(&bench.fold.view(&partial)).unwrap();
-        prop_assert_eq!(view.as_object().map(|members| members.len()), Some(7));
-        prop_assert!(bench.fold.encode(&partial).len() <= bench.fold.largest);
+    fn a_view_is_valid_json_and_no_encoding_is_larger_than_foretold(events in events(any_value(), true), strict: bool) {
+        let bench = if strict { Bench::strict(usize::MAX) } else { Bench::new(usize::MAX) };
+        let mut partial = bench.fold.start();
+        for n in 0..events.len() {
+            bench.apply(&mut partial, &events[n..n + 1]);
+            prop_assert!(bench.fold.encode(&partial).len() <= bench.fold.bounded + partial.weight);
+        }
+        let view: serde_json::Value = serde_json::from_str(&bench.fold.view_with(&partial, Some(Finals(None)))).unwrap();
+        prop_assert_eq!(view.as_object().map(|members| members.len()), Some(48));
+    }
+
+    /// What hunts add to the rollup one by one, in whatever pieces and order, is what they add together.
+    #[test]
+    fn a_rollup_is_the_same_however_its_events_were_gathered(
+        hunts in proptest::collection::vec(events(any_value(), true), 1..4),
+        piece in 1usize..9,
+        strict: bool,
+    ) {
+        let bench = if strict { Bench::strict(usize::MAX) } else { Bench::new(usize::MAX) };
+        let rollup = bench.fold.rollup();
+        let (mut whole, mut pieces) = (Delta::default(), Vec::new());
+        for (hunt, events) in hunts.iter().enumerate() {
+            // Offsets are a partition's: no two hunts share one.
+            let (batch, decoded) = bench.batch_at(events, |n| n * 10 + hunt);
+            let mut partial = bench.fold.start();
+            let (mut clock, mut delta) = (None, Delta::default());
+            for index in 0..events.len() {
+                let mut next = partial.clone();
+                bench.fold.apply(&mut next, &batch, &decoded, index, clock, &mut whole);
+                bench.fold.apply(&mut partial, &batch, &decoded, index, clock, &mut delta);
+                clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
+                if index % piece == 0 {
+                    pieces.push(std::mem::take(&mut delta));
+                }
+            }
+            pieces.push(delta);
+        }
+        let mut merged = Delta::default();
+        pieces.iter().rev().for_each(|piece| rollup.merge(&mut merged, piece));
+        prop_assert_eq!(rollup.encode(&merged), rollup.encode(&whole));
+        let back = rollup.decode(&rollup.encode(&merged)).unwrap();
+        prop_assert_eq!(rollup.encode(&back), rollup.encode(&merged));
+        prop_assert_eq!(rollup.values([&back]), rollup.values([&whole]));
     }
 
     /// Whatever is read encodes to the very bytes it was read from, shows valid JSON, and can be folded on, merged and measured.
@@ -220,7 +305,7 @@ proptest! {
         cut in proptest::option::of(any::<prop::sample::Index>()),
         noise in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),
     ) {
-        let bench = Bench::new(usize::MAX);
+        let bench = Bench::strict(usize::MAX);
         let mut bytes = noise.unwrap_or_else(|| bench.fold.encode(&bench.fold(&events)));
         if !bytes.is_empty() {
             for (at, byte) in changes {
@@ -253,16 +338,16 @@ proptest! {
 
     /// With a bound that bites, the partial is the fold of the events it applied, never past the bound, and refuses only what would pass it.
     #[test]
-    fn max_state_is_never_passed_and_leaves_no_trace(events in events(any_value(), true), max_state in 20usize..160) {
-        let (bounded, free) = (Bench::new(max_state), Bench::new(usize::MAX));
+    fn max_state_is_never_passed_and_leaves_no_trace(events in events(any_value(), true), max_state in 300usize..9_000) {
+        let (bounded, free) = (Bench::strict(max_state), Bench::strict(usize::MAX));
         let (batch, decoded) = bounded.batch(&events);
         let (mut partial, mut plain) = (bounded.fold.start(), free.fold.start());
         let mut clock = None;
         for index in 0..events.len() {
             let mut next = plain.clone();
-            let unbounded = free.fold.apply(&mut next, &batch, &decoded, index, clock);
+            let unbounded = free.fold.apply(&mut next, &batch, &decoded, index, clock, &mut Delta::default());
             let would_take = free.fold.encode(&next).len();
-            match bounded.fold.apply(&mut partial, &batch, &decoded, index, clock) {
+            match bounded.fold.apply(&mut partial, &batch, &decoded, index, clock, &mut Delta::default()) {
                 Folded::StateFull { bytes } => {
                     prop_assert!(bytes > max_state && bytes == would_take && unbounded != Folded::Duplicate);
                 }
@@ -280,7 +365,7 @@ proptest! {
 
 fn view_of(values: &[&str]) -> serde_json::Map<String, serde_json::Value> {
     let bench = Bench::new(usize::MAX);
-    let events: Vec<Event> = values.iter().map(|v| Event { value: (*v).to_owned(), time: 0, id: None }).collect();
+    let events: Vec<Event> = values.iter().map(|v| Event::of((*v).to_owned())).collect();
     let view = bench.fold.view(&bench.fold(&events));
     // Numbers as they are written, beyond what a parser keeps.
     let raw: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&view).unwrap();

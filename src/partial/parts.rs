@@ -1,9 +1,7 @@
-//! **Parts** of a partial: taken apart, so that two can be compared part by part; put together
-//! again under other definitions, so that a partial goes on where the definitions change.
+//! **Parts** of a partial: taken apart, so that two can be compared part by part.
 //!
-//! `verify` hands it a stored and a recomputed partial; `run --from-now` and whoever folds the log
-//! across a change hand it every partial. Invariant: partials with equal parts have equal encodings,
-//! and converting is a function of the partial and both definitions alone.
+//! `verify` hands it a stored and a recomputed partial. Invariant: partials with equal parts have equal
+//! encodings.
 
 use super::{Fold, Partial, Times};
 use crate::codec::Writer;
@@ -60,27 +58,11 @@ impl Fold {
         let ids = encoded(&|w| partial.dedup.encode(w));
         let shown = format!("{} ids", partial.dedup.count());
         parts.push(part("ids for deduplication", ids, shown));
-        for ((name, rule), state) in self.rules.iter().zip(&partial.states) {
+        for (aggregate, kept) in self.aggregates.iter().zip(&partial.kept) {
             let mut shown = String::new();
-            rule.write_json(state, &mut shown);
-            parts.push(part(&format!("aggregate {}", name.trim_matches('"')), encoded(&|w| rule.encode(state, w)), shown));
+            aggregate.keeper.write_json(kept, None, &mut shown);
+            parts.push(part(&format!("aggregate {}", aggregate.name), encoded(&|w| aggregate.keeper.encode(kept, w)), shown));
         }
         parts
-    }
-
-    /// The partial as these definitions go on with it: what aggregates of the same name saw stays, new ones have seen nothing, the
-    /// newest remembered ids stay as far as they fit. Where the watermark is made otherwise from now on, it is not below what it was at
-    /// the last applied event. The aggregates that stay must mean the same in both.
-    pub fn convert_from(&self, old: &Fold, partial: &Partial) -> Partial {
-        let states = self.rules.iter().map(|(name, rule)| {
-            let kept = old.rules.iter().zip(&partial.states).find(|((other, _), _)| other == name);
-            kept.map_or_else(|| rule.start(), |(_, state)| state.clone())
-        });
-        let remade = (old.time.lateness, old.time.idle) != (self.time.lateness, self.time.idle);
-        let times = partial.times.map(|times| {
-            let floor = if remade { Some(times.clocks.watermark(times.clocks.partition, &old.time)) } else { times.clocks.floor };
-            Times { clocks: Clocks { floor, ..times.clocks }, ..times }
-        });
-        Partial { events: partial.events, times, dedup: partial.dedup.resized(self.dedup_last), states: states.collect() }
     }
 }

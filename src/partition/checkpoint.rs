@@ -6,7 +6,8 @@ use super::slots::{Lagging, Mark, Restoration, Slot, Stage, Tally};
 use super::{Effect, Input, Machine, Phase, lag_row, past_gaps, refusal};
 use crate::hunt::{Dead, Given, Lost, Reply, Task};
 use crate::outcome::Counts;
-use crate::store::{Checkpoint, DeadLetter, Gap, LagReasons, Snapshot};
+use crate::rollup::Delta;
+use crate::store::{Checkpoint, DeadLetter, DoneAct, Gap, LagReasons, Snapshot};
 use crate::time::Micros;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(super) struct Pending {
     pub counts: Counts,
     pub letters: Vec<(Option<u32>, DeadLetter)>,
     pub gaps: Vec<Gap>,
+    pub acts: Vec<DoneAct>,
     /// Of the letters, roughly.
     pub bytes: usize,
 }
@@ -51,18 +53,24 @@ pub(super) struct Closing {
     hunts: Vec<u32>,
     swept: usize,
     awaited: usize,
-    /// The rows so far, and whose they are; once sent, the rows are in the checkpoint.
+    /// The rows so far, whose they are, and what they add to the rollup; once sent, the rows are in the checkpoint.
     slots: Vec<u32>,
     rows: Vec<Snapshot>,
+    deltas: Vec<Delta>,
     bytes: usize,
+    /// The partition's rollup with these deltas, once sent.
+    rollup: Option<Delta>,
+    /// Whether the breaker stood tripped at the boundary.
+    tripped: Option<String>,
     /// In the store's hands.
     sent: Option<Arc<Checkpoint>>,
 }
 
 impl Closing {
-    fn push(&mut self, slot: u32, s: &mut Slot, row: Snapshot) {
+    fn push(&mut self, slot: u32, s: &mut Slot, row: Snapshot, delta: Delta) {
         self.slots.push(slot);
         self.rows.push(row);
+        self.deltas.push(delta);
         s.row = self.slots.len() as u32;
     }
 
@@ -82,6 +90,8 @@ impl Machine {
             || self.open.counts != Counts::default()
             || !self.open.letters.is_empty()
             || !self.open.gaps.is_empty()
+            || !self.open.acts.is_empty()
+            || self.tripped != self.saved_tripped
             || self.lagging.iter().any(|&slot| self.slots[slot].dirty)
     }
 
@@ -110,7 +120,10 @@ impl Machine {
             swept: 0,
             slots: Vec::new(),
             rows: Vec::new(),
+            deltas: Vec::new(),
             bytes: 0,
+            rollup: None,
+            tripped: self.tripped.clone(),
             sent: None,
         };
         for &slot in &self.lagging {
@@ -120,7 +133,7 @@ impl Machine {
             {
                 s.dirty = false;
                 let row = lag_row(&s.hunt, lag);
-                closing.push(slot, s, row);
+                closing.push(slot, s, row, Delta::default());
             }
         }
         self.closing = Some(closing);
@@ -209,7 +222,7 @@ impl Machine {
         closing.awaited -= 1;
         closing.bytes += given.state.len() + given.readers.view.len() + 128;
         let snapshot = Snapshot { hunt: s.hunt.to_string(), state: Some(given.state), readers: Some(given.readers), lag: None };
-        closing.push(slot, s, snapshot);
+        closing.push(slot, s, snapshot, given.delta);
     }
 
     /// The hunt lost its state: it lags from its last saved one, and whatever it did since is taken back.
@@ -244,7 +257,7 @@ impl Machine {
             }
             if let (Some(held), Some(closing)) = (in_closing, &mut self.closing) {
                 let row = lag_row(&s.hunt, &Lagging::new(base, held, self.now));
-                closing.push(slot, s, row);
+                closing.push(slot, s, row, Delta::default());
             }
             let lag = Lagging { tried: lost.at, ..Lagging::new(past_gaps(&self.skipped, base), held, self.now) };
             let s = &mut self.slots[slot];
@@ -271,6 +284,11 @@ impl Machine {
         }
         let mut counts = self.counts;
         counts += closing.pending.counts;
+        if closing.deltas.iter().any(|delta| !delta.is_empty()) {
+            let mut rollup = self.rollup.clone();
+            closing.deltas.iter().for_each(|delta| self.fold.rollup().merge(&mut rollup, delta));
+            closing.rollup = Some(rollup);
+        }
         let checkpoint = Arc::new(Checkpoint {
             partition: self.partition.clone(),
             epoch: self.epoch,
@@ -282,9 +300,9 @@ impl Machine {
             partials: std::mem::take(&mut closing.rows),
             dead_letters: closing.pending.letters.iter().map(|(_, letter)| letter.clone()).collect(),
             gaps: closing.pending.gaps.clone(),
-            rollup: None,
-            tripped: None,
-            acts: Vec::new(),
+            rollup: closing.rollup.as_ref().map(|rollup| self.fold.rollup().encode(rollup)),
+            tripped: closing.tripped.clone(),
+            acts: closing.pending.acts.clone(),
             at: self.now,
         });
         closing.sent = Some(checkpoint.clone());
@@ -297,6 +315,10 @@ impl Machine {
         self.counts = checkpoint.counts;
         self.committed = closing.at;
         self.number += 1;
+        self.saved_tripped = closing.tripped;
+        if let Some(rollup) = closing.rollup {
+            self.rollup = rollup;
+        }
         for (slot, row) in closing.slots.into_iter().zip(&checkpoint.partials) {
             let s = &mut self.slots[slot];
             s.closing = Tally::default();
@@ -322,11 +344,13 @@ impl Machine {
         let Some(closing) = &mut self.closing else { return };
         let Some(checkpoint) = closing.sent.take() else { return };
         closing.rows = Arc::try_unwrap(checkpoint).map_or_else(|shared| shared.partials.clone(), |own| own.partials);
+        closing.rollup = None;
         let refused: HashMap<String, String> = hunts.into_iter().collect();
         // From the end: what is pushed in place of a refused row is not met again.
         for at in (0..closing.rows.len()).rev() {
             let Some(words) = refused.get(&closing.rows[at].hunt) else { continue };
             let (slot, mut snapshot) = (closing.slots.swap_remove(at), closing.rows.swap_remove(at));
+            closing.deltas.swap_remove(at);
             if let Some(&moved) = closing.slots.get(at) {
                 self.slots[moved].row = at as u32 + 1;
             }
@@ -344,7 +368,7 @@ impl Machine {
                 } else {
                     // The bare row may have been refused for what it is merged with; marked, it is not merged.
                     lag.reasons.store_refused = true;
-                    closing.push(slot, s, snapshot);
+                    closing.push(slot, s, snapshot, Delta::default());
                 }
                 continue;
             }
@@ -358,7 +382,7 @@ impl Machine {
                 ..Lagging::new(base, held, now)
             };
             let row = lag_row(&s.hunt, &lagging(base, at_boundary));
-            closing.push(slot, s, row);
+            closing.push(slot, s, row, Delta::default());
             let base = past_gaps(&self.skipped, base);
             let s = &mut self.slots[slot];
             match &mut s.stage {
@@ -439,6 +463,7 @@ impl Input {
             Input::SideGap { .. } => "side_gap",
             Input::SideFailed => "side_failed",
             Input::Gap { .. } => "gap",
+            Input::Reset { .. } => "reset",
             Input::Release => "release",
         }
     }

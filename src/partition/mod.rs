@@ -14,6 +14,7 @@
 //!   boundary or a row that says it lags, from where, and how many records wait there.
 //! * Nothing is sent to a hunt that lags but by catching up, in offset order.
 
+pub mod breaker;
 mod catch_up;
 mod checkpoint;
 mod route;
@@ -22,11 +23,14 @@ pub mod slots;
 use crate::decode::{Decoded, Plan};
 use crate::hunt::{Lost, Order, Reply, Task};
 use crate::outcome::Counts;
+use crate::partial::Fold;
 use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};
+use crate::rollup::Delta;
 use crate::source::SideRead;
-use crate::store::{self, Checkpoint, Claimed, Gap, LagReasons, Snapshot, Status};
+use crate::store::{self, Checkpoint, Claimed, DoneAct, Gap, LagReasons, Snapshot, Status};
 use crate::time::Micros;
+use breaker::Breaker;
 use catch_up::Pass;
 use checkpoint::{Closing, Pending};
 use hashbrown::HashSet;
@@ -45,6 +49,7 @@ pub struct Settings {
     pub catch_up_buffer: usize,
     /// How long to wait after a pass of the side reader that ended early.
     pub catch_up_retry: i64,
+    pub breaker: breaker::Limit,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,10 @@ pub enum Input {
     Gap {
         from: Position,
         to: Position,
+    },
+    /// An operator's act: read on although the breaker tripped.
+    Reset {
+        act: i64,
     },
     /// Save what there is and end.
     Release,
@@ -149,6 +158,8 @@ pub enum Effect {
         slot: u32,
         why: String,
     },
+    /// The breaker tripped, in words: nothing more is routed until it is reset.
+    Tripped(String),
     Fenced(String),
     /// Everything is saved; the machine has ended.
     Released,
@@ -173,6 +184,7 @@ pub struct Machine {
     partition: PartitionId,
     owner: String,
     plan: Arc<Plan>,
+    fold: Arc<Fold>,
     settings: Settings,
     phase: Phase,
     now: Micros,
@@ -182,6 +194,11 @@ pub struct Machine {
     committed: Mark,
     /// At `committed`.
     counts: Counts,
+    rollup: Delta,
+    breaker: Breaker,
+    /// Why it stands tripped, now and at `committed`.
+    tripped: Option<String>,
+    saved_tripped: Option<String>,
     dispatched: Mark,
     /// First outcomes since the claim; only ever grows, for metrics.
     firsts: Counts,
@@ -230,15 +247,23 @@ pub struct Summary {
     pub unsaved: bool,
     /// Since when a hunt with held records lags here.
     pub held_oldest: Option<Micros>,
+    /// Why the breaker stands tripped.
+    pub tripped: Option<String>,
 }
 
 impl Machine {
-    pub fn new(partition: PartitionId, owner: String, plan: Arc<Plan>, settings: Settings) -> Self {
+    /// `plan` and `fold` are of the same definitions.
+    pub fn new(partition: PartitionId, owner: String, plan: Arc<Plan>, fold: Arc<Fold>, settings: Settings) -> Self {
         let nowhere = Mark { position: Position(0), clock: None };
         Self {
             partition,
             owner,
             plan,
+            fold,
+            breaker: Breaker::new(settings.breaker),
+            tripped: None,
+            saved_tripped: None,
+            rollup: Delta::default(),
             settings,
             phase: Phase::Idle,
             now: Micros(0),
@@ -306,6 +331,7 @@ impl Machine {
             (Phase::Running, Input::SideGap { from, to }) => self.side_gap(from, to),
             (Phase::Running, Input::SideFailed) => self.side_failed(),
             (Phase::Running, Input::Gap { from, to }) => self.missed(from, to),
+            (Phase::Running, Input::Reset { act }) => self.reset(act),
             (Phase::Running, Input::Release) => self.release(),
             (Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning, Input::Release) => {
                 self.phase = Phase::Ended;
@@ -363,6 +389,7 @@ impl Machine {
             firsts: self.firsts,
             unsaved: self.unsaved(),
             held_oldest: lags().filter(|lag| lag.held > 0).map(|lag| lag.since).min(),
+            tripped: self.tripped.clone(),
         }
     }
 
@@ -384,6 +411,17 @@ impl Machine {
         self.epoch = claimed.epoch;
         self.number = claimed.checkpoint;
         self.counts = claimed.counts;
+        match claimed.rollup.as_deref().map(|bytes| self.fold.rollup().decode(bytes)) {
+            None => {}
+            Some(Ok(rollup)) => self.rollup = rollup,
+            Some(Err(error)) => {
+                self.phase = Phase::Ended;
+                self.effects.push(Effect::Broken(format!("{}: the saved rollup does not read: {error}", self.partition)));
+                return;
+            }
+        }
+        self.tripped.clone_from(&claimed.tripped);
+        self.saved_tripped = claimed.tripped;
         self.last_boundary = self.now;
         if claimed.counts.records == 0 && claimed.lagging.is_empty() {
             self.seen = Some(HashSet::new());
@@ -432,7 +470,7 @@ impl Machine {
 
     fn tick(&mut self) {
         let due = self.now.0 - self.last_boundary.0 >= self.settings.interval;
-        if self.closing.is_none() && self.unsaved() && (due || self.is_full()) {
+        if self.closing.is_none() && self.unsaved() && (due || self.is_full() || !self.open.acts.is_empty()) {
             self.begin_boundary();
         }
         if self.closing.is_none() {
@@ -454,6 +492,17 @@ impl Machine {
             self.effects.push(Effect::CancelSideRead);
         }
         self.release_further();
+    }
+
+    /// Lets the partition go on.
+    fn reset(&mut self, act: i64) {
+        let result = match self.tripped.take() {
+            Some(_) => "reset",
+            None => "the breaker was not tripped",
+        };
+        self.breaker.reset();
+        self.open.acts.push(DoneAct { id: act, result: result.to_owned() });
+        self.route_inbox();
     }
 
     /// Saves what is unsaved, then ends.

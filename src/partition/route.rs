@@ -47,6 +47,7 @@ impl Machine {
     /// Dispatches what has arrived, until a batch has to wait for a load or too much is unsaved.
     pub(super) fn route_inbox(&mut self) {
         while self.waiting.is_none()
+            && self.tripped.is_none()
             && !self.is_full()
             && let Some(arrival) = self.inbox.pop_front()
         {
@@ -137,25 +138,31 @@ impl Machine {
         }
     }
 
-    /// Counts every record, lets lagging hunts' records be held, and sends the rest.
+    /// Counts every record, lets lagging hunts' records be held, and sends the rest; up to the record that trips the breaker.
     fn dispatch(&mut self, Resolved { batch, decoded, mut slot_of }: Resolved) {
-        let count = batch.records.len();
-        let mut clocks = Vec::with_capacity(count);
+        let mut clocks = Vec::with_capacity(batch.records.len());
         let mut touched = Vec::new();
         let mut clock = self.dispatched.clock;
-        let mut counts = Counts { records: count as i64, ..Counts::default() };
+        let mut counts = Counts::default();
         for (index, to) in slot_of.iter_mut().enumerate() {
             let before = clock;
             clocks.push(before);
             clock = clock.max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
+            counts.records += 1;
             match decoded.events[index].verdict {
-                Verdict::Ignored => counts.ignored += 1,
+                Verdict::Ignored => {
+                    self.breaker.passed();
+                    counts.ignored += 1;
+                }
                 Verdict::Rejected(reason) => {
                     counts.dead_lettered += 1;
-                    let letter = self.dead_letter(&batch, &decoded, index, reason, self.plan.explain(&batch, index));
+                    let detail = self.plan.explain(&batch, index);
+                    self.breaker.rejected(batch.records[index].offset, reason, &detail);
+                    let letter = self.dead_letter(&batch, &decoded, index, reason, detail);
                     self.open.push_letter(None, letter);
                 }
                 Verdict::Event => {
+                    self.breaker.passed();
                     let s = &mut self.slots[*to];
                     if let Stage::Lagging(lag) = &mut s.stage {
                         *to = NO_SLOT;
@@ -174,10 +181,21 @@ impl Machine {
                     }
                 }
             }
+            if self.breaker.trips() {
+                self.tripped = Some(self.breaker.why());
+                break;
+            }
+        }
+        let mut next = batch.next;
+        if let Some(why) = &self.tripped {
+            self.effects.push(Effect::Tripped(why.clone()));
+            next = batch.records[clocks.len() - 1].offset.next();
+            slot_of.truncate(clocks.len());
+            self.put_back(&batch, clocks.len());
         }
         self.open.counts += counts;
         self.firsts += counts;
-        self.dispatched.position = batch.next.max(self.dispatched.position);
+        self.dispatched.position = next.max(self.dispatched.position);
         self.dispatched.clock = clock;
         let (order, ranges) = group(&slot_of, &touched, &mut self.slots);
         let work = Arc::new(Work { batch, decoded, clocks, order });
@@ -192,6 +210,18 @@ impl Machine {
             }
             self.deliver(slot, Task::Apply { work: work.clone(), range, snapshot_first, catching_up: false });
         }
+    }
+
+    /// Records from number `from` of the batch on come first when reading goes on. Copied: the batch itself goes to the hunts.
+    fn put_back(&mut self, batch: &Batch, from: usize) {
+        let mut rest = Batch::new(batch.partition.clone(), batch.epoch, batch.next);
+        for record in &batch.records[from..] {
+            rest.push(record.offset, record.timestamp_ms, batch.key(record), batch.value(record), batch.headers(record));
+        }
+        rest.next = batch.next;
+        let mut decoded = Decoded::default();
+        self.plan.decode(&rest, &mut decoded);
+        self.inbox.push_front(Arrival::Batch(Arc::new(rest), decoded));
     }
 
     pub(super) fn dead_letter(

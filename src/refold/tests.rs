@@ -14,7 +14,7 @@ fn partition() -> PartitionId {
 fn stage(text: &str, from: Option<i64>, max_state: usize) -> Stage {
     let definitions = settings(text).definitions;
     let plan = Arc::new(Plan::new(&definitions, "hunt-events"));
-    let fold = Arc::new(Fold::new(&definitions, &plan, max_state).expect("kinds that fold"));
+    let fold = Arc::new(Fold::new(&definitions, &plan, max_state));
     Stage { from: from.map(Position), plan, fold }
 }
 

@@ -16,7 +16,7 @@ fn partition() -> PartitionId {
 fn stage() -> Stage {
     let definitions = settings("[aggregates.points]\nkind = \"sum\"\nof = \"/points\"\n[aggregates.events]\nkind = \"count\"").definitions;
     let plan = Arc::new(Plan::new(&definitions, "hunt-events"));
-    let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX).expect("kinds that fold"));
+    let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
     Stage { from: None, plan, fold }
 }
 

@@ -46,4 +46,6 @@ noticed! {
     a_hidden_gap_is_noticed: HidesAGap;
     a_gap_hidden_from_lagging_hunts_is_noticed: HidesAGapAside;
     a_side_reader_that_repeats_itself_is_noticed: ReadsTwiceAside;
+    a_rollup_not_restored_is_noticed: ForgetsTheRollup;
+    a_breaker_that_a_new_owner_forgets_is_noticed: ReadsOnTripped;
 }

@@ -10,9 +10,11 @@ use huntline::definitions::*;
 use huntline::hunt::{Hook, Hunt, Order, Reply, Task};
 use huntline::outcome::{Counts, Reason};
 use huntline::partial::{Fold, Folded};
+use huntline::partition::breaker::Limit;
 use huntline::partition::{Effect, Input, LoadPurpose, Machine, Phase, Settings};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::record::{Batch, PartitionId};
+use huntline::rollup::Delta;
 use huntline::source::SideRead;
 use huntline::store::{Checkpoint, Claimed, DeadLetter, Gap, Lag, Lagging, Snapshot};
 use huntline::time::Micros;
@@ -23,10 +25,18 @@ use std::sync::{Arc, Mutex};
 
 const HUNTS: usize = 7;
 
+/// Newest records, and the share of them that trips the breaker.
+const BREAKER: (u32, f64) = (8, 0.75);
+
 fn definitions() -> Definitions {
     let pointer = |names: &[&str]| Pointer(names.iter().map(|name| (*name).to_owned()).collect());
     let points = || pointer(&["data", "points"]);
     let aggregate = |name: &str, kind: Kind| Aggregate { name: name.into(), kind, on: None, filter: None, window: None };
+    let windowed = |name: &str, kind: Kind, shape: Shape, keep: u32| Aggregate {
+        window: Some(Window { shape, keep }),
+        ..aggregate(name, kind)
+    };
+    const SECOND: i64 = 1_000_000;
     Definitions {
         event: EventPlaces {
             hunt: Place::Key,
@@ -37,13 +47,15 @@ fn definitions() -> Definitions {
         },
         topics: BTreeMap::new(),
         dedup_last: 4,
-        time: TimeRules { lateness: 60_000_000, idle: Some(5_000_000), max_ahead: Some(300_000_000) },
+        time: TimeRules { lateness: 2 * SECOND, idle: Some(5 * SECOND), max_ahead: Some(300 * SECOND) },
         aggregates: vec![
             aggregate("events", Kind::Count),
             aggregate("last", Kind::Last { of: points() }),
+            windowed("lately", Kind::Sum { of: points() }, Shape::Hopping { length: 4 * SECOND, every: 2 * SECOND }, 3),
             aggregate("points", Kind::Sum { of: points() }),
+            windowed("visits", Kind::Count, Shape::Session { gap: SECOND }, 2),
         ],
-        rollup: vec![],
+        rollup: ["events", "last", "lately", "points"].map(str::to_owned).into(),
     }
 }
 
@@ -73,13 +85,15 @@ impl World {
     fn new(rng: &mut fastrand::Rng) -> Self {
         let definitions = definitions();
         let plan = Arc::new(Plan::new(&definitions, "t"));
-        let fold = Arc::new(Fold::new(&definitions, &plan, 1 << 20).expect("known kinds"));
+        let fold = Arc::new(Fold::new(&definitions, &plan, 1 << 20));
         let mut log = Vec::new();
         let (mut poison, mut flaky) = (BTreeSet::new(), BTreeMap::new());
         let mut offset = rng.i64(0..3);
         let mut now = 1_700_000_000_000;
         let behind = if rng.f64() < 0.3 { 0.7 } else { 0.1 };
         let poisonous = if rng.bool() { 0.0 } else { 0.06 };
+        // Now and then nothing of what is sent can be read for a while.
+        let (mut garbage, garbled) = (0, if rng.f64() < 0.3 { 0.02 } else { 0.0 });
         for n in 0..rng.usize(20..220) {
             now += rng.i64(0..2000);
             if rng.f64() < 0.1 {
@@ -89,7 +103,9 @@ impl World {
             // Some record clocks are behind.
             let timestamp_ms = now - if rng.f64() < behind { rng.i64(0..60_000) } else { 0 };
             let id = if rng.f64() < 0.2 { n.saturating_sub(rng.usize(0..12)) } else { n };
+            garbage = if garbage == 0 && rng.f64() < garbled { rng.u32(5..20) } else { garbage.saturating_sub(1) };
             let value = match rng.usize(0..12) {
+                _ if garbage > 0 => Some("{".to_owned()),
                 0 => None,
                 1 => Some("{".to_owned()),
                 _ => Some(format!(
@@ -144,8 +160,15 @@ impl World {
     }
 
     /// The plain truth below `position` for one hunt, leaving out `failed` records and those in `gaps` of the whole partition: the
-    /// encoding and what the records came to.
-    fn truth(&self, hunt: &str, position: Position, failed: &BTreeSet<i64>, gaps: &[Gap]) -> (Option<Vec<u8>>, Counts) {
+    /// encoding and what the records came to. What they add to the rollup is added to `rollup`.
+    fn truth(
+        &self,
+        hunt: &str,
+        position: Position,
+        failed: &BTreeSet<i64>,
+        gaps: &[Gap],
+        rollup: &mut Delta,
+    ) -> (Option<Vec<u8>>, Counts) {
         let (batch, decoded) = self.batch_without(gaps, Position(0), position, Epoch(0));
         let mut partial = self.fold.start();
         let mut counts = Counts::default();
@@ -157,8 +180,11 @@ impl World {
                 if failed.contains(&record.offset.0) {
                     counts.dead_lettered += 1;
                 } else {
-                    match self.fold.apply(&mut partial, &batch, &decoded, index, clock) {
-                        Folded::Applied { .. } => counts.applied += 1,
+                    match self.fold.apply(&mut partial, &batch, &decoded, index, clock, rollup) {
+                        Folded::Applied { late } => {
+                            counts.applied += 1;
+                            counts.late += i64::from(late != 0);
+                        }
                         Folded::Duplicate => counts.duplicate += 1,
                         Folded::StateFull { .. } => unreachable!("the states are small"),
                     }
@@ -182,6 +208,9 @@ struct MemoryStore {
     rows: BTreeMap<String, (Option<Vec<u8>>, Option<Lag>)>,
     letters: BTreeMap<i64, DeadLetter>,
     gaps: Vec<Gap>,
+    rollup: Option<Vec<u8>>,
+    tripped: Option<String>,
+    acts: i64,
 }
 
 impl MemoryStore {
@@ -208,8 +237,8 @@ impl MemoryStore {
                     })
                 })
                 .collect(),
-            rollup: None,
-            tripped: None,
+            rollup: self.rollup.clone(),
+            tripped: self.tripped.clone(),
         }
     }
 
@@ -231,6 +260,9 @@ impl MemoryStore {
         if !mine || self.number != checkpoint.number {
             return Err(format!("epoch {} of {}, checkpoint {}", self.epoch, self.owner, self.number));
         }
+        if self.tripped.is_some() && self.position.is_some_and(|position| position < checkpoint.position) {
+            assert!(!checkpoint.acts.is_empty(), "seed {seed}: read on although the breaker stands tripped");
+        }
         self.number += 1;
         self.position = Some(checkpoint.position);
         self.clock = checkpoint.clock;
@@ -246,6 +278,11 @@ impl MemoryStore {
             self.letters.entry(letter.offset.0).or_insert_with(|| letter.clone());
         }
         self.gaps.extend(checkpoint.gaps.iter().cloned());
+        if checkpoint.rollup.is_some() {
+            self.rollup.clone_from(&checkpoint.rollup);
+        }
+        self.tripped.clone_from(&checkpoint.tripped);
+        self.acts += checkpoint.acts.len() as i64;
         self.check(world, seed);
         Ok(())
     }
@@ -259,18 +296,19 @@ impl MemoryStore {
         let position = self.position.expect("just committed");
         let failed = self.failed();
         let mut counts = Counts::default();
+        let mut rollup = Delta::default();
         for n in 0..HUNTS {
             let hunt = format!("h{n}");
             let (state, lag) = self.rows.get(&hunt).cloned().unwrap_or_default();
             let at = lag.map_or(position, |lag| lag.position);
-            let (expected, below) = world.truth(&hunt, at, &failed, &self.gaps);
+            let (expected, below) = world.truth(&hunt, at, &failed, &self.gaps, &mut rollup);
             let start = world.fold.encode(&world.fold.start());
             assert_eq!(
                 state.as_ref().unwrap_or(&start),
                 expected.as_ref().unwrap_or(&start),
                 "seed {seed}: {hunt} at {at} of {position}, lag {lag:?}, failed {failed:?}"
             );
-            let (_, all) = world.truth(&hunt, position, &failed, &self.gaps);
+            let (_, all) = world.truth(&hunt, position, &failed, &self.gaps, &mut Delta::default());
             counts += below;
             let held = all.records - below.records;
             counts.held += held;
@@ -282,6 +320,9 @@ impl MemoryStore {
                 assert_eq!(lag.reasons.gap, named, "seed {seed}: the gaps of {hunt}: {:?}", self.gaps);
             }
         }
+        let nothing = world.fold.rollup().encode(&Delta::default());
+        let saved = self.rollup.as_ref().unwrap_or(&nothing);
+        assert_eq!(*saved, world.fold.rollup().encode(&rollup), "seed {seed}: the rollup at {position}");
         let (batch, decoded) = world.batch_without(&self.gaps, Position(0), position, Epoch(0));
         for (record, event) in batch.records.iter().zip(&decoded.events) {
             match event.verdict {
@@ -329,6 +370,9 @@ pub enum Bug {
     HidesAGapAside,
     /// The side reader gives a batch of records twice.
     ReadsTwiceAside,
+    ForgetsTheRollup,
+    /// The breaker is found reset by nobody.
+    ReadsOnTripped,
 }
 
 /// Work a process has asked for and not got yet.
@@ -340,6 +384,8 @@ enum Op {
     Commit(Arc<Checkpoint>),
     Side(SideRead, Position),
     Sweep,
+    /// An operator resets the breaker.
+    Reset,
 }
 
 /// One process: a machine, its hunts with their queues, and what it waits for.
@@ -371,6 +417,7 @@ struct Simulation<'w> {
     /// Where the log begins, and how likely that moves.
     low: Position,
     retention: f64,
+    resets: i64,
     bug: Option<Bug>,
     reached: &'w Mutex<HashSet<(Phase, &'static str)>>,
 }
@@ -383,9 +430,10 @@ impl Simulation<'_> {
             passivate_idle: self.rng.i64(5..200),
             catch_up_buffer: if self.rng.bool() { 1 << 20 } else { 200 },
             catch_up_retry: 20,
+            breaker: Limit { records: BREAKER.0, share: BREAKER.1 },
         };
         let name = format!("p{n}");
-        let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), settings)
+        let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), self.world.fold.clone(), settings)
             .sweeping(self.rng.usize(1..6));
         let mut process = Process {
             name,
@@ -459,6 +507,7 @@ impl Simulation<'_> {
                 }
                 Effect::CancelSideRead => p.ops.retain(|op| !matches!(op, Op::Side(..))),
                 Effect::CommitOffset(_) | Effect::HuntLost { .. } | Effect::HuntWaits { .. } => {}
+                Effect::Tripped(_) => p.ops.push(Op::Reset),
                 Effect::Fenced(_) => p.fenced = true,
                 Effect::Released => p.released = true,
                 Effect::Broken(why) => panic!("seed {}: {why}", self.seed),
@@ -493,7 +542,12 @@ impl Simulation<'_> {
                 match self.bug {
                     Some(Bug::ForgetsTheClock) => claimed.clock = None,
                     Some(Bug::ForgetsTheClockOfALag) => claimed.lagging.iter_mut().for_each(|lag| lag.clock = None),
+                    Some(Bug::ForgetsTheRollup) => claimed.rollup = None,
+                    Some(Bug::ReadsOnTripped) => claimed.tripped = None,
                     _ => {}
+                }
+                if claimed.tripped.is_some() {
+                    p.ops.push(Op::Reset);
                 }
                 self.step(p, Input::Claimed(claimed));
             }
@@ -548,6 +602,13 @@ impl Simulation<'_> {
                 }
             }
             Op::Sweep => self.step(p, Input::Sweep),
+            Op::Reset if p.machine.phase() == Phase::Running => {
+                self.resets += 1;
+                let act = self.resets;
+                self.step(p, Input::Reset { act });
+            }
+            Op::Reset if matches!(p.machine.phase(), Phase::Releasing | Phase::Ended) => {}
+            Op::Reset => p.ops.push(Op::Reset),
         }
         true
     }
@@ -670,6 +731,7 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         garbled: BTreeMap::new(),
         low: Position(0),
         retention: 0.0,
+        resets: 0,
         bug,
         reached,
     };
@@ -803,6 +865,7 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
         (Phase::Running, "side_gap"),
         (Phase::Running, "side_batch"),
         (Phase::Running, "side_failed"),
+        (Phase::Running, "reset"),
         (Phase::Running, "release"),
         (Phase::Releasing, "reply"),
         (Phase::Releasing, "committed"),
