@@ -5,13 +5,15 @@
 //! on it can. Invariant: no difference means equal bytes, equal counts and equal clocks; nothing here
 //! reads or writes.
 
+mod rollup;
+
 use crate::partial::{Fold, Part, Partial};
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use crate::refold::{Refolded, Witness};
+use crate::store::audit::digest;
 use crate::store::{AuditedPartial, AuditedPartition, Gap, Snapshot};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -126,13 +128,9 @@ pub fn compare(audited: &AuditedPartition, refolded: &Refolded, only: Option<&st
 fn same_state(row: &AuditedPartial, found: Option<&Partial>, fold: &Fold) -> bool {
     match (row.digest, found) {
         (None, found) => found.is_none_or(|partial| partial.events == 0),
-        (Some(digest), Some(partial)) => digest == self::digest(&fold.encode(partial)),
-        (Some(digest), None) => digest == self::digest(&fold.encode(&fold.start())),
+        (Some(stored), Some(partial)) => stored == digest(&fold.encode(partial)),
+        (Some(stored), None) => stored == digest(&fold.encode(&fold.start())),
     }
-}
-
-pub fn digest(state: &[u8]) -> [u8; 32] {
-    Sha256::digest(state).into()
 }
 
 fn totals(audited: &AuditedPartition, refolded: &Refolded) -> Vec<Difference> {
@@ -155,6 +153,7 @@ fn totals(audited: &AuditedPartition, refolded: &Refolded) -> Vec<Difference> {
         let (stored, found) = (or_none(audited.clock), or_none(refolded.clock));
         differences.push(Difference::new(&audited.partition, None, "partition clock", stored, found));
     }
+    differences.extend(rollup::compare(&audited.partition, audited.rollup.as_deref(), refolded));
     differences
 }
 

@@ -14,7 +14,8 @@ fn partition() -> PartitionId {
 }
 
 fn stage() -> Stage {
-    let definitions = settings("[aggregates.points]\nkind = \"sum\"\nof = \"/points\"\n[aggregates.events]\nkind = \"count\"").definitions;
+    let text = "rollup.aggregates = [\"points\"]\n[aggregates.points]\nkind = \"sum\"\nof = \"/points\"\n[aggregates.events]\nkind = \"count\"";
+    let definitions = settings(text).definitions;
     let plan = Arc::new(Plan::new(&definitions, "hunt-events"));
     let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
     Stage { from: None, plan, fold }
@@ -48,7 +49,7 @@ fn audited(refolded: &Refolded) -> AuditedPartition {
         position: Some(Position(refolded.counts.records)),
         clock: refolded.clock,
         counts: refolded.counts,
-        rollup: None,
+        rollup: Some(refolded.fold.rollup().encode(&refolded.rollup)),
         partials: refolded.partials().map(row).collect(),
         left_out: Vec::new(),
         gaps: Vec::new(),
@@ -84,6 +85,20 @@ fn every_count_and_clock_is_compared() {
         ]
     );
     assert!(compare(&stored, &refolded, Some("a")).differences.is_empty());
+}
+
+#[test]
+fn the_rollup_is_compared() {
+    let refolded = refold(&log(&RECORDS), Given::default(), &mut ());
+    let shorter = refold(&log(&RECORDS[..4]), Given::default(), &mut ());
+    let said = |rollup: Option<Vec<u8>>| -> Vec<String> {
+        let stored = AuditedPartition { rollup, ..audited(&refolded) };
+        compare(&stored, &refolded, None).differences.iter().map(Difference::to_string).collect()
+    };
+    let rollup = refolded.fold.rollup();
+    assert_eq!(said(Some(rollup.encode(&shorter.rollup))), ["hunt-events/0: rollup points: stored 6, recomputed 17"]);
+    assert_eq!(said(None), ["hunt-events/0: rollup points: stored 0, recomputed 17"]);
+    assert!(said(Some(vec![77]))[0].starts_with("hunt-events/0: rollup: stored bytes that cannot be read ("));
 }
 
 #[test]
