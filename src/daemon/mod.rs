@@ -19,7 +19,7 @@ use crate::partial::Fold;
 use crate::partition;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, reader::Reader};
-use crate::store::{Identity, Merge, Owner, Status, Store};
+use crate::store::{self, Identity, Merge, Owner, Status, Store};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
 use live::LiveDaemon;
@@ -118,7 +118,12 @@ impl Daemon {
         };
         let time = &settings.definitions.time;
         let empty_view = merging.view(&merging.start());
-        store.bind(&bound, time.idle, time.lateness, &empty_view, config::definitions_changes).await?;
+        match store.bind(&bound, time.idle, time.lateness, &empty_view, config::definitions_changes).await {
+            Err(store::Error::Redefined { stored, configured }) => {
+                Err(store::Error::Mismatch(config::definitions_changes(&stored, &configured)))?
+            }
+            bound => bound?,
+        }
 
         let board = Arc::new(Board::default());
         let troubles = Arc::new(Mutex::new(vec!["no partition is assigned yet".to_owned()]));

@@ -5,12 +5,16 @@
 //! the commands query it. Invariant: a checkpoint is all or nothing, and only the owner of the
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
+pub mod audit;
 pub mod handle;
 mod headers;
 pub mod postgres;
+pub mod redefinition;
 pub mod sqlite;
 
+pub use audit::{Audit, AuditedPartial, AuditedPartition, Generation};
 pub use handle::{Merge, SchemaVersion, Store, Target};
+pub use redefinition::Redefinition;
 
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
@@ -34,9 +38,12 @@ pub enum Error {
     /// Needs an operator (wrong password, missing right or relation, read-only): stop with this sentence.
     #[error("{0}")]
     Fatal(String),
-    /// The store belongs to something else: other definitions, another cluster, group or topic id. One sentence a difference.
+    /// The store belongs to something else: another cluster, group or topic id, fewer topics; or it cannot be redefined now. One sentence a difference.
     #[error("this store was built with something else:\n  {}", .0.join("\n  "))]
     Mismatch(Vec<String>),
+    /// The store was built with other definitions, and differs in nothing else. Both as canonical JSON.
+    #[error("this store was built with other definitions")]
+    Redefined { stored: String, configured: String },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,16 +1,20 @@
 //! The store in one **SQLite** file, for one daemon.
 //!
 //! [`Sqlite`] hands each call to one of two threads, each with a connection of its own: one writes, one reads, and neither waits for
-//! the other (WAL). The modules: `schema` and binding, `commit` (the writing calls), `read`. Invariant: one daemon at a time holds the
-//! lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
+//! the other (WAL). The modules: `schema` and binding, `commit` (the writing calls), `read` and `audit`, and what changes a whole store
+//! (`redefine`, `beside`). Invariant: one daemon at a time holds the lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
 
+mod audit;
+mod beside;
 mod commit;
 mod read;
+mod redefine;
 mod schema;
 
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::{
-    Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Owner, PartitionLine, Result, Snapshot, Status, StoredHunt,
+    Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Owner, PartitionLine, Redefinition,
+    Result, Snapshot, Status, StoredHunt,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -19,7 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// How long a statement waits for another process's lock on the file.
@@ -28,12 +32,16 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How long a caller waits for its answer. The work goes on; the same checkpoint may be sent again.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The same of a call that goes through the whole store.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 #[derive(Clone)]
 pub struct Sqlite {
     writer: mpsc::Sender<Work>,
     reader: mpsc::Sender<Work>,
+    path: PathBuf,
     place: Arc<str>,
     /// Held as long as the daemon's store; `None` for a reading command.
     _lock: Option<Arc<File>>,
@@ -44,15 +52,19 @@ impl Sqlite {
         let path = path.to_owned();
         aside(move || {
             let lock = lock(&path)?;
-            let mut connection = connect(&path, migrate)?;
-            if migrate {
-                schema::migrate(&mut connection, &place(&path))?;
-            } else {
-                schema::version(&connection).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
-            }
-            Self::start(&path, connection, Some(Arc::new(lock)))
+            Self::open_locked(&path, lock, migrate)
         })
         .await
+    }
+
+    fn open_locked(path: &Path, lock: File, migrate: bool) -> Result<Self> {
+        let mut connection = connect(path, migrate)?;
+        if migrate {
+            schema::migrate(&mut connection, &place(path))?;
+        } else {
+            schema::version(&connection).map_err(|e| fault(&place(path), &e))?.check(&place(path))?;
+        }
+        Self::start(path, connection, Some(Arc::new(lock)))
     }
 
     pub async fn open_reader(path: &Path) -> Result<Self> {
@@ -86,6 +98,7 @@ impl Sqlite {
         Ok(Self {
             writer: thread("store-write", writer)?,
             reader: thread("store-read", reader)?,
+            path: path.to_owned(),
             place: place(path).into(),
             _lock: lock,
         })
@@ -93,6 +106,16 @@ impl Sqlite {
 
     async fn call<T: Send + 'static>(
         &self,
+        thread: &mpsc::Sender<Work>,
+        doing: &str,
+        work: impl FnOnce(&mut Connection) -> std::result::Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        self.call_within(DEADLINE, thread, doing, work).await
+    }
+
+    async fn call_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
         thread: &mpsc::Sender<Work>,
         doing: &str,
         work: impl FnOnce(&mut Connection) -> std::result::Result<T, Fault> + Send + 'static,
@@ -106,10 +129,10 @@ impl Sqlite {
                 let _ = answer.send(work(connection));
             }))
             .map_err(|_| gone(()))?;
-        match tokio::time::timeout(DEADLINE, answered).await {
+        match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(result)) => result.map_err(|fault| fault.at(place)),
             Ok(Err(_)) => Err(gone(())),
-            Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", DEADLINE.as_secs()))),
+            Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", deadline.as_secs()))),
         }
     }
 
@@ -157,6 +180,25 @@ impl Sqlite {
         self.call(&self.reader, "read a dead letter", move |connection| read::dead_letter(connection, &partition, offset)).await
     }
 
+    pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
+        self.call(&self.reader, "load partials", move |connection| audit::partials(connection, &partition, &hunts)).await
+    }
+
+    pub(super) async fn audit(&self) -> Result<Audit> {
+        self.call_within(PATIENCE, &self.reader, "audit the store", audit::audit).await
+    }
+
+    pub(super) async fn generations(&self) -> Result<Vec<Generation>> {
+        self.call(&self.reader, "list generations", audit::generations).await
+    }
+
+    pub(super) async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        self.call_within(PATIENCE, &self.writer, "redefine the store", move |connection| {
+            redefine::redefine(connection, &redefinition)
+        })
+        .await
+    }
+
     pub(super) async fn ping(&self) -> Result<()> {
         self.call(&self.reader, "ask the store", |connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
@@ -174,10 +216,15 @@ fn place(path: &Path) -> String {
     format!("sqlite {}", path.display())
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// The file of this name with something after it.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    name.push(suffix);
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let name = with_suffix(path, ".lock");
     let cannot = |e: &dyn std::fmt::Display| Error::Fatal(format!("{}: lock {}: {e}", place(path), name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| cannot(&e))?;
     match file.try_lock() {
@@ -286,6 +333,11 @@ fn written(time: Micros) -> String {
     let seconds = text.trim_end_matches('Z');
     let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
     format!("{seconds}.{fraction:0<6}Z")
+}
+
+/// Wall clock, for `updated_at` and its like alone.
+fn now() -> String {
+    written(Micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64))
 }
 
 fn read_time(text: &str) -> std::result::Result<Micros, Fault> {

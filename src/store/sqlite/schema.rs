@@ -2,10 +2,11 @@
 
 use super::super::Result;
 use super::super::handle::{Binding, Bound, SchemaVersion};
-use super::{Fault, fault};
+use super::{Fault, fault, now};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_store.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/sqlite/0001_store.sql"), include_str!("../migrations/sqlite/0003_definitions.sql")];
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
@@ -51,6 +52,10 @@ pub(super) fn bind(connection: &mut Connection, binding: &Binding) -> std::resul
                     binding.lateness,
                     binding.empty_view
                 ],
+            )?;
+            transaction.execute(
+                "INSERT INTO definitions (number, definitions, recorded_at) VALUES (1, ?, ?)",
+                params![identity.definitions, now()],
             )?;
             identity.topics.clone()
         }
