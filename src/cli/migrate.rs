@@ -1,9 +1,10 @@
-//! **`huntline migrate`**: creates or upgrades the store's schema, or only says whether it is current.
+//! **`huntline migrate`**: creates or upgrades the store's schema, `hunt_summary` after the configuration's definitions included, or
+//! only says whether it is current.
 
 use super::MigrateArgs;
 use crate::config;
 use crate::daemon::store_target;
-use crate::store::Store;
+use crate::store::{Store, summary};
 use anyhow::Context as _;
 
 /// The exit code: 0; with `--check` 1 when the schema is not current; 2 for a wrong configuration.
@@ -26,6 +27,13 @@ pub fn run(args: &MigrateArgs) -> anyhow::Result<u8> {
                 println!("{}: schema version {found}, this huntline needs {known}: run `huntline migrate`", loaded.settings.store)
             }
             (false, false) => println!("{}: upgraded from schema version {found} to {known}", loaded.settings.store),
+        }
+        if !args.check {
+            let definitions = &loaded.settings.definitions;
+            let wanted = summary::columns(definitions);
+            if !Store::summarise(&target, &config::definitions_json(definitions), &wanted).await? {
+                println!("{}: hunt_summary stays as it is: the store was built with other definitions", loaded.settings.store);
+            }
         }
         Ok(u8::from(args.check && !version.is_current()))
     })

@@ -19,7 +19,7 @@ use crate::partial::Fold;
 use crate::partition;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, reader::Reader};
-use crate::store::{self, Identity, Merge, Owner, Status, Store};
+use crate::store::{self, Identity, Merge, Owner, Status, Store, summary};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
 use live::LiveDaemon;
@@ -118,7 +118,8 @@ impl Daemon {
         };
         let time = &settings.definitions.time;
         let empty_view = merging.view(&merging.start());
-        match store.bind(&bound, time.idle, time.lateness, &empty_view, config::definitions_changes).await {
+        let summary = summary::columns(&settings.definitions);
+        match store.bind(&bound, time.idle, time.lateness, &empty_view, &summary, config::definitions_changes).await {
             Err(store::Error::Redefined { stored, configured }) => {
                 Err(store::Error::Mismatch(config::definitions_changes(&stored, &configured)))?
             }
@@ -157,9 +158,12 @@ impl Daemon {
             listening(address);
         }
 
-        let merge: Merge = Arc::new(move |states| {
-            merging.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
-        });
+        let merge = Merge {
+            hunts: Arc::new(move |states| {
+                merging.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+            }),
+            rollup: Arc::new(|_| Ok(Vec::new())),
+        };
         let (send_events, events) = unbounded_channel();
         let (commands, _) = reader.start(&identity, send_events).map_err(|why| anyhow!(why))?;
         let (send_news, news) = unbounded_channel();

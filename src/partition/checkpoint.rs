@@ -282,6 +282,9 @@ impl Machine {
             partials: std::mem::take(&mut closing.rows),
             dead_letters: closing.pending.letters.iter().map(|(_, letter)| letter.clone()).collect(),
             gaps: closing.pending.gaps.clone(),
+            rollup: None,
+            tripped: None,
+            acts: Vec::new(),
             at: self.now,
         });
         closing.sent = Some(checkpoint.clone());

@@ -6,8 +6,8 @@
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, Owner, PartitionLine, Readers,
-    Redefinition, Result, Snapshot, Status, StoredHunt,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, OpenAct, Owner, PartitionLine,
+    Readers, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -15,7 +15,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Merges the states of one hunt's partials, in (topic, partition) order, into what readers see. The error says which state cannot be read.
-pub type Merge = Arc<dyn Fn(&[(PartitionId, Vec<u8>)]) -> std::result::Result<Readers, String> + Send + Sync>;
+pub type MergeHunts = dyn Fn(&[(PartitionId, Vec<u8>)]) -> std::result::Result<Readers, String> + Send + Sync;
+
+/// Merges all partitions' rollups, in (topic, partition) order, into (aggregate, JSON value). The error says what cannot be read.
+pub type MergeRollup = dyn Fn(&[Vec<u8>]) -> std::result::Result<Vec<(String, String)>, String> + Send + Sync;
+
+/// What a checkpoint is merged with where its rows are not the only ones.
+#[derive(Clone)]
+pub struct Merge {
+    pub hunts: Arc<MergeHunts>,
+    pub rollup: Arc<MergeRollup>,
+}
 
 /// Where a store is.
 #[derive(Clone, PartialEq, Eq)]
@@ -135,19 +145,40 @@ impl Store {
         }
     }
 
+    /// Brings the relation `hunt_summary` up to these columns for a daemon whose role may not, where the store is bound to no other
+    /// definitions than these (canonical JSON). Whether it did. [`Store::bind`] does the same for a role that may.
+    pub async fn summarise(target: &Target, definitions: &str, summary: &[SummaryColumn]) -> Result<bool> {
+        let (definitions, summary) = (definitions.to_owned(), summary.to_vec());
+        match target {
+            Target::Postgres { url, password } => {
+                Postgres::open(url, password.as_deref(), false).await?.summarise(definitions, summary).await
+            }
+            Target::Sqlite { path } => Sqlite::summarise(path, definitions, summary).await,
+        }
+    }
+
     /// Binds the store to what it serves at its first use, and compares ever after. New topics may be added, and a topic id that was
     /// not known before. `idle` (`None`: never) and `lateness`, microseconds, make the watermark that readers see; `empty_view` is the
-    /// view of a hunt that has applied nothing; `compare(old, new)` says in sentences how two definitions differ. Where only they
-    /// differ it is `Redefined`, else `Mismatch`. A store that bound definitions claims for nobody once others stand there.
+    /// view of a hunt that has applied nothing; `summary` are the columns of `hunt_summary`, which is made or changed where it is not
+    /// so; `compare(old, new)` says in sentences how two definitions differ. Where only they differ it is `Redefined`, else
+    /// `Mismatch`. A store that bound definitions claims for nobody once others stand there.
     pub async fn bind(
         &self,
         identity: &Identity,
         idle: Option<i64>,
         lateness: i64,
         empty_view: &str,
+        summary: &[SummaryColumn],
         compare: fn(&str, &str) -> Vec<String>,
     ) -> Result<()> {
-        let binding = Binding { identity: identity.clone(), idle, lateness, empty_view: empty_view.to_owned(), compare };
+        let binding = Binding {
+            identity: identity.clone(),
+            idle,
+            lateness,
+            empty_view: empty_view.to_owned(),
+            summary: summary.to_vec(),
+            compare,
+        };
         either!(self, store => store.bind(binding).await)
     }
 
@@ -156,7 +187,7 @@ impl Store {
         either!(self, store => store.claim(partition.clone(), owner.clone()).await)
     }
 
-    /// Records where a partition that was never read begins, under the fence of the claim. Writing the same again is fine.
+    /// Records where a partition that was never read begins, for good, under the fence of the claim. Writing the same again is fine.
     pub async fn begin(&self, partition: &PartitionId, epoch: Epoch, owner: &str, position: Position) -> Result<()> {
         either!(self, store => store.begin(partition.clone(), epoch, owner.to_owned(), position).await)
     }
@@ -193,6 +224,26 @@ impl Store {
 
     pub async fn dead_letter(&self, partition: &PartitionId, offset: Offset) -> Result<Option<DeadLetter>> {
         either!(self, store => store.dead_letter(partition.clone(), offset).await)
+    }
+
+    /// The aggregates kept over all hunts, by name.
+    pub async fn rollup(&self) -> Result<Vec<RollupLine>> {
+        either!(self, store => store.rollup().await)
+    }
+
+    /// Writes down what an operator asks for; gives the id of the act. The owner of its partition finds it open.
+    pub async fn ask(&self, ask: &Ask) -> Result<i64> {
+        either!(self, store => store.ask(ask.clone()).await)
+    }
+
+    /// What was asked of this partition and is not done, in the order of asking.
+    pub async fn open_acts(&self, partition: &PartitionId) -> Result<Vec<OpenAct>> {
+        either!(self, store => store.open_acts(partition.clone()).await)
+    }
+
+    /// What came of an act; `None`: it is not done.
+    pub async fn act_done(&self, id: i64) -> Result<Option<String>> {
+        either!(self, store => store.act_done(id).await)
     }
 
     /// The partition's position and the partials of these hunts, in one moment. A partition that was never read is `Fatal`.
@@ -249,6 +300,7 @@ pub(super) struct Binding {
     pub idle: Option<i64>,
     pub lateness: i64,
     pub empty_view: String,
+    pub summary: Vec<SummaryColumn>,
     pub compare: fn(&str, &str) -> Vec<String>,
 }
 

@@ -5,16 +5,22 @@
 //! the commands query it. Invariant: a checkpoint is all or nothing, and only the owner of the
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
+mod acts;
 pub mod audit;
 pub mod handle;
 mod headers;
 pub mod postgres;
 pub mod redefinition;
+mod rollup;
 pub mod sqlite;
+pub mod summary;
 
+pub use acts::{Act, Ask, DoneAct, OpenAct};
 pub use audit::{Audit, AuditedPartial, AuditedPartition, Generation};
-pub use handle::{Merge, SchemaVersion, Store, Target};
+pub use handle::{Merge, MergeHunts, MergeRollup, SchemaVersion, Store, Target};
 pub use redefinition::Redefinition;
+pub use rollup::RollupLine;
+pub use summary::{SummaryColumn, SummaryType};
 
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
@@ -79,6 +85,10 @@ pub struct Claimed {
     pub clock: Option<Micros>,
     pub counts: Counts,
     pub lagging: Vec<Lagging>,
+    /// The partition's rollup as last committed; `None`: nothing yet.
+    pub rollup: Option<Vec<u8>>,
+    /// The breaker stands tripped since an earlier claim, for this reason.
+    pub tripped: Option<String>,
 }
 
 /// A lagging partial's row: where it goes on from.
@@ -273,6 +283,12 @@ pub struct Checkpoint {
     pub partials: Vec<Snapshot>,
     pub dead_letters: Vec<DeadLetter>,
     pub gaps: Vec<Gap>,
+    /// The partition's rollup at `position`; `None` leaves what is stored, and the relation `rollup` as it is.
+    pub rollup: Option<Vec<u8>>,
+    /// Why the breaker stands tripped; `None`: it does not.
+    pub tripped: Option<String>,
+    /// Acts asked of this partition that this checkpoint has carried out.
+    pub acts: Vec<DoneAct>,
     /// Wall clock for `updated_at`.
     pub at: Micros,
 }

@@ -4,7 +4,7 @@
 //! Invariant: readers and owners see all of it or nothing, and whoever folded by the old definitions is fenced at its next commit.
 
 use super::handle::Merge;
-use super::{LagReasons, Readers};
+use super::{LagReasons, Readers, SummaryColumn};
 use crate::position::Position;
 use crate::record::PartitionId;
 use std::sync::Arc;
@@ -18,8 +18,11 @@ pub struct Redefinition {
     pub idle: Option<i64>,
     pub lateness: i64,
     pub empty_view: String,
+    pub summary: Vec<SummaryColumn>,
     /// A partial's state by the old definitions → the state by the new ones and what readers see of it.
     pub convert: Arc<dyn Fn(&[u8]) -> Result<(Vec<u8>, Readers), String> + Send + Sync>,
+    /// The same for a partition's rollup.
+    pub convert_rollup: Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync>,
     /// By the new definitions.
     pub merge: Merge,
     /// Told how many of how many rows are done.
@@ -51,4 +54,14 @@ pub(super) fn lagging(all: i64, first: &[(PartitionId, String, Position, LagReas
 /// A hunt's state that cannot be taken over.
 pub(super) fn unconvertible(partition: &PartitionId, hunt: &str, why: &str) -> super::Error {
     super::Error::Fatal(format!("the state of hunt {hunt:?} at {partition} cannot be taken over by the new definitions: {why}"))
+}
+
+/// A partition's rollup that cannot be.
+pub(super) fn unconvertible_rollup(partition: &PartitionId, why: &str) -> super::Error {
+    super::Error::Fatal(format!("the rollup of {partition} cannot be taken over by the new definitions: {why}"))
+}
+
+/// What does not fit together afterwards: a defect of the conversion, and nothing is committed.
+pub(super) fn unmerged(what: &str, why: &str) -> super::Error {
+    super::Error::Fatal(format!("{what} do not merge by the new definitions: {why}"))
 }

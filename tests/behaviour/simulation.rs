@@ -208,6 +208,8 @@ impl MemoryStore {
                     })
                 })
                 .collect(),
+            rollup: None,
+            tripped: None,
         }
     }
 

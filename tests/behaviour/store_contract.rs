@@ -1,12 +1,16 @@
 //! What a store must do, shown by one suite run against both: Postgres and SQLite. What only a server can do wrong (lost answers,
 //! frozen sessions, restarts, rights) stands in `postgres`.
 
+mod acts;
 mod audit;
 mod beside;
 mod fixture;
 mod postgres;
 mod redefine;
+mod rollup;
 mod sharing;
+mod summary;
+mod upgrade;
 
 use fixture::*;
 use huntline::outcome::{Counts, Reason};
@@ -471,7 +475,7 @@ async fn ids_of_any_letters_are_kept(fixture: Fixture) {
 async fn a_store_of_something_else_is_refused_in_sentences(fixture: Fixture) {
     let store = &fixture.store;
     let bind = |identity: Identity| async move {
-        store.bind(&identity, Some(3600), 60, EMPTY_VIEW, |old, new| vec![format!("definitions: {old} became {new}")]).await
+        store.bind(&identity, Some(3600), 60, EMPTY_VIEW, &[], |old, new| vec![format!("definitions: {old} became {new}")]).await
     };
     bind(identity()).await.unwrap();
     let with = |change: fn(&mut Identity)| {

@@ -27,11 +27,13 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
     begin(session).await?;
     let generations = read_generations(session).await?;
     let mut gathered = Gathered::default();
-    const PARTITIONS: &str = "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late FROM huntline.partitions";
+    const PARTITIONS: &str =
+        "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late, start, rollup
+         FROM huntline.partitions";
     each(session, PARTITIONS, |row| {
         gathered.add(AuditedPartition {
             partition: PartitionId::new(row.get(0), row.get(1)),
-            start: None,
+            start: row.get::<_, Option<i64>>(11).map(Position),
             position: row.get::<_, Option<i64>>(2).map(Position),
             clock: row.get::<_, Option<i64>>(3).map(Micros),
             counts: Counts {
@@ -43,7 +45,7 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
                 held: row.get(9),
                 late: row.get(10),
             },
-            rollup: None,
+            rollup: row.get(12),
             partials: Vec::new(),
             left_out: Vec::new(),
             gaps: Vec::new(),

@@ -1,8 +1,12 @@
 //! A store built **beside** the one in use, in the schema `huntline_rebuild`, and the transaction in which it takes its place.
 //!
 //! `rebuild` folds the log into it through the usual port ([`super::client`] keeps the two apart) while daemons go on with the old one.
-//! Invariant: readers find the schema `huntline` whole at any moment, the old store's or the new; and no owner of the old store commits into the
-//! new, for every partition's epoch there is above any it had.
+//! Invariant: readers find the relations of `huntline` whole at any moment, the old store's or the new; and no owner of the old store
+//! commits into the new, for every partition's epoch there is above any it had.
+//!
+//! Why the relations move into `huntline`, and not the schema's name: whoever has looked that name up just before goes on with the old
+//! schema, and is told that there are no relations in it (seen). A relation's name is looked up again after its lock was waited for. What
+//! belongs to the schema itself (owner, grants, default privileges) thereby stays as it is.
 //!
 //! What hangs on the old relations and is not of huntline's making would be dropped with them: where there is such a thing, nothing is
 //! begun, and nothing swapped.
@@ -17,26 +21,37 @@ use std::time::Duration;
 /// How long between two attempts to get all the locks. Whoever reads waits behind an attempt, and gets in between two.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Creates the empty schema, and gives its object id: the name alone could be another attempt's by the time of the swap.
+/// Creates the empty schema, and gives its object id: the name alone may be another attempt's a moment later.
 pub(super) async fn create(session: &mut Session) -> Result<u32, Fault> {
     schema::begin_long(session).await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     owned(session).await?;
     session.client.batch_execute(&format!("DROP SCHEMA IF EXISTS {BESIDE} CASCADE; CREATE SCHEMA {BESIDE}")).await?;
-    let id = id(session, BESIDE).await?.expect("the schema was created just now");
+    let row = session.client.query_one("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1", &[&BESIDE]).await?;
     session.client.batch_execute("COMMIT").await?;
-    Ok(id)
+    Ok(row.get(0))
 }
 
-/// Refuses what [`swap`] would refuse later.
-pub(super) async fn check(session: &mut Session) -> Result<(), Fault> {
-    let strangers = strangers(session).await?;
-    if strangers.is_empty() { Ok(()) } else { Err(in_the_way(&strangers).into()) }
+/// The object id of the relation by which the new store is known, wherever it stands. The schema was created as `created` and migrated
+/// since. Refuses what [`swap`] would refuse later.
+pub(super) async fn known_by(session: &mut Session, created: u32) -> Result<u32, Fault> {
+    refuse_strangers(session).await?;
+    let found = "SELECT oid FROM pg_catalog.pg_class WHERE relname = 'identity' AND relnamespace = $1";
+    match session.client.query_opt(found, &[&created]).await? {
+        Some(row) => Ok(row.get(0)),
+        None => Err(another().into()),
+    }
 }
 
-async fn id(session: &mut Session, schema: &str) -> Result<Option<u32>, Fault> {
-    let row = session.client.query_opt("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1", &[&schema]).await?;
-    Ok(row.map(|row| row.get(0)))
+/// The object id of `identity` in a schema.
+async fn identity(session: &mut Session, schema: &str) -> Result<Option<u32>, Fault> {
+    let sql = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = $1 AND c.relname = 'identity'";
+    Ok(session.client.query_opt(sql, &[&schema]).await?.map(|row| row.get(0)))
+}
+
+fn another() -> Error {
+    Error::Fatal(format!("the schema {BESIDE} is another rebuild's by now: this one ends, nothing was swapped"))
 }
 
 /// Only its owner may drop the old schema.
@@ -92,17 +107,22 @@ async fn strangers(session: &mut Session) -> Result<Vec<String>, Fault> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn in_the_way(strangers: &[String]) -> Error {
-    Error::Fatal(format!(
+async fn refuse_strangers(session: &mut Session) -> Result<(), Fault> {
+    let strangers = strangers(session).await?;
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Fatal(format!(
         "{} would be dropped with the old store, for huntline did not make it: drop it yourself, and create it again after the rebuild",
         strangers.join(", ")
     ))
+    .into())
 }
 
-/// Puts the schema of this object id in the place of `huntline`. The session's texts are those of the store in use, and name both.
-pub(super) async fn swap(session: &mut Session, created: u32) -> Result<(), Fault> {
+/// Puts the store known by this relation in the place of the one in use. The session's texts are those of the latter, and name both.
+pub(super) async fn swap(session: &mut Session, known_by: u32) -> Result<(), Fault> {
     loop {
-        let fault = match transact(session, created).await {
+        let fault = match transact(session, known_by).await {
             Ok(()) => return Ok(()),
             Err(fault) => fault,
         };
@@ -118,15 +138,15 @@ pub(super) async fn swap(session: &mut Session, created: u32) -> Result<(), Faul
     }
 }
 
-async fn transact(session: &mut Session, created: u32) -> Result<(), Fault> {
+async fn transact(session: &mut Session, known_by: u32) -> Result<(), Fault> {
     schema::begin_long(session).await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    if id(session, HOME).await? == Some(created) {
+    if identity(session, HOME).await? == Some(known_by) {
         // It was swapped before; the answer was lost.
         return Ok(session.client.batch_execute("ROLLBACK").await?);
     }
-    if id(session, BESIDE).await? != Some(created) {
-        return Err(Error::Fatal(format!("the schema {BESIDE} is another rebuild's by now: nothing was swapped")).into());
+    if identity(session, BESIDE).await? != Some(known_by) {
+        return Err(another().into());
     }
     owned(session).await?;
     // Checkpoints and claims begin at this table: those under way end first.
@@ -137,17 +157,34 @@ async fn transact(session: &mut Session, created: u32) -> Result<(), Fault> {
              LOCK TABLE huntline_rebuild.partitions IN ACCESS EXCLUSIVE MODE",
         )
         .await?;
-    check(session).await?;
+    refuse_strangers(session).await?;
     same_source(session).await?;
     carry_over(session).await?;
     let rights = rights(session).await?;
+    let moves = moves(session).await?;
+    session.client.batch_execute(&moves.join(";\n")).await?;
     session.client.batch_execute(&rights.join(";\n")).await?;
-    // CASCADE, for the schema is not empty; what is in it and on it was looked at above.
-    session
-        .client
-        .batch_execute("DROP SCHEMA huntline CASCADE; ALTER SCHEMA huntline_rebuild RENAME TO huntline; COMMIT")
-        .await?;
+    session.client.batch_execute("DROP SCHEMA huntline_rebuild; COMMIT").await?;
     Ok(())
+}
+
+/// The statements that drop what the old schema holds and move in what the new one does. Sequences and indexes go with their tables.
+async fn moves(session: &mut Session) -> Result<Vec<String>, Fault> {
+    let sql = "WITH things AS (
+             SELECT CASE c.relkind WHEN 'v' THEN 1 ELSE 2 END AS step, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind,
+                    n.nspname AS schema, format('%I.%I', n.nspname, c.relname) AS name
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+              WHERE n.nspname IN ($1, $2) AND c.relkind IN ('r', 'v')
+             UNION ALL
+             SELECT 3, 'FUNCTION', n.nspname, format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
+               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ($1, $2))
+         SELECT sql FROM (
+             SELECT step, format('DROP %s %s', kind, string_agg(name, ', ' ORDER BY name)) AS sql FROM things WHERE schema = $1 GROUP BY step, kind
+             UNION ALL
+             SELECT 4, format('ALTER %s %s SET SCHEMA %I', kind, name, $1) FROM things WHERE schema = $2) AS statements
+          ORDER BY step, sql";
+    let rows = session.client.query(sql, &[&HOME, &BESIDE]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Both hold views of the same events.
@@ -189,44 +226,34 @@ async fn carry_over(session: &mut Session) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The statements that give the new schema the old one's owners, grants and default privileges.
+/// The statements that give what was moved in the owners and grants of what stood there under its name.
 async fn rights(session: &mut Session) -> Result<Vec<String>, Fault> {
-    const TO: &str = "CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END";
+    const TO: &str = "CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, \
+                      CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END";
     let sql = format!(
-        "WITH old AS (SELECT oid, nspowner AS owner, nspacl AS acl FROM pg_catalog.pg_namespace WHERE nspname = '{HOME}'),
-              new AS (SELECT oid, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname = '{BESIDE}'),
-              relations AS (SELECT o.oid, o.relname AS name, o.relkind AS kind, o.relowner AS owner, o.relacl AS acl, n.relowner AS new_owner
+        "WITH relations AS (SELECT o.oid, o.relname AS name, o.relkind AS kind, o.relowner AS owner, o.relacl AS acl, n.relowner AS new_owner
                               FROM pg_catalog.pg_class o JOIN pg_catalog.pg_class n ON n.relname = o.relname AND n.relkind = o.relkind
-                             WHERE o.relnamespace = (SELECT oid FROM old) AND n.relnamespace = (SELECT oid FROM new) AND o.relkind IN ('r', 'v', 'S')),
+                             WHERE o.relnamespace = '{HOME}'::regnamespace AND n.relnamespace = '{BESIDE}'::regnamespace
+                               AND o.relkind IN ('r', 'v', 'S')),
               functions AS (SELECT format('%I(%s)', o.proname, pg_get_function_identity_arguments(o.oid)) AS name, o.proowner AS owner,
                                    o.proacl AS acl, n.proowner AS new_owner
                               FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_proc n ON n.proname = o.proname AND n.proargtypes = o.proargtypes
-                             WHERE o.pronamespace = (SELECT oid FROM old) AND n.pronamespace = (SELECT oid FROM new))
+                             WHERE o.pronamespace = '{HOME}'::regnamespace AND n.pronamespace = '{BESIDE}'::regnamespace)
          SELECT sql FROM (
-             SELECT 1 AS step, format('ALTER SCHEMA {BESIDE} OWNER TO %I', pg_get_userbyid(old.owner)) AS sql
-               FROM old, new WHERE old.owner <> new.owner
+             SELECT 1 AS step, format('ALTER TABLE {HOME}.%I OWNER TO %I', name, pg_get_userbyid(owner)) AS sql
+               FROM relations WHERE kind <> 'S' AND owner <> new_owner
              UNION ALL
-             SELECT 2, format('ALTER TABLE {BESIDE}.%I OWNER TO %I', name, pg_get_userbyid(owner)) FROM relations WHERE kind <> 'S' AND owner <> new_owner
+             SELECT 1, format('ALTER FUNCTION {HOME}.%s OWNER TO %I', name, pg_get_userbyid(owner)) FROM functions WHERE owner <> new_owner
              UNION ALL
-             SELECT 2, format('ALTER FUNCTION {BESIDE}.%s OWNER TO %I', name, pg_get_userbyid(owner)) FROM functions WHERE owner <> new_owner
-             UNION ALL
-             SELECT 3, format('GRANT %s ON SCHEMA {BESIDE} TO %s%s', a.privilege_type, {TO})
-               FROM old, aclexplode(old.acl) AS a WHERE a.grantee <> old.owner
-             UNION ALL
-             SELECT 3, format('GRANT %s ON %s {BESIDE}.%I TO %s%s', a.privilege_type, CASE kind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name, {TO})
+             SELECT 2, format('GRANT %s ON %s {HOME}.%I TO %s%s', a.privilege_type, CASE kind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name, {TO})
                FROM relations, aclexplode(acl) AS a WHERE a.grantee <> owner
              UNION ALL
-             SELECT 3, format('GRANT %s (%I) ON {BESIDE}.%I TO %s%s', a.privilege_type, c.attname, r.name, {TO})
+             SELECT 2, format('GRANT %s (%I) ON {HOME}.%I TO %s%s', a.privilege_type, c.attname, r.name, {TO})
                FROM relations r JOIN pg_catalog.pg_attribute c ON c.attrelid = r.oid AND NOT c.attisdropped, aclexplode(c.attacl) AS a
               WHERE a.grantee <> r.owner
              UNION ALL
-             SELECT 3, format('GRANT %s ON FUNCTION {BESIDE}.%s TO %s%s', a.privilege_type, name, {TO})
-               FROM functions, aclexplode(acl) AS a WHERE a.grantee <> owner
-             UNION ALL
-             SELECT 3, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA {BESIDE} GRANT %s ON %s TO %s%s', pg_get_userbyid(d.defaclrole),
-                        a.privilege_type, CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE 'TYPES' END, {TO})
-               FROM pg_catalog.pg_default_acl d, aclexplode(d.defaclacl) AS a
-              WHERE d.defaclnamespace = (SELECT oid FROM old) AND pg_has_role(d.defaclrole, 'USAGE')) AS statements
+             SELECT 2, format('GRANT %s ON FUNCTION {HOME}.%s TO %s%s', a.privilege_type, name, {TO})
+               FROM functions, aclexplode(acl) AS a WHERE a.grantee <> owner) AS statements
           ORDER BY step, sql"
     );
     let rows = session.client.query(&sql, &[]).await?;

@@ -5,7 +5,7 @@
 //! else knows of it. Invariant: no text reaches the server but through here.
 //!
 //! Why not `search_path`: it is a setting of the session, which a pooler may lose without a word, and then a rebuild writes into the
-//! store in use. What the server keeps of a text, it keeps by object (views, keys) and so follows the schema's later change of name.
+//! store in use. What the server keeps of a text, it keeps by object (views, keys), and so follows relations that move.
 //! The body of an SQL function is kept as text: none may name a relation.
 
 use std::borrow::Cow;

@@ -1,16 +1,19 @@
 //! The **writing calls**: claim, begin, and the one transaction that is a checkpoint.
 //!
 //! A checkpoint locks its partition's row, compares the fence (`epoch`, `owner`, `checkpoint`), upserts the partials in key order,
-//! merges the hunts that several partitions share, and moves the row on. Invariant: all or nothing, once: the lock is waited for, so
-//! a COMMIT whose answer was lost is finished, one way or the other, before the same checkpoint looks at the row again.
+//! merges the hunts that several partitions share, moves the row on, and brings the rollup up to date. Invariant: all or nothing,
+//! once: the lock is waited for, so a COMMIT whose answer was lost is finished, one way or the other, before the same checkpoint looks
+//! at the row again.
 //!
 //! Why READ COMMITTED is enough: whoever waits for the row's lock sees the row as its holder left it.
 
 use super::super::handle::Merge;
+use super::super::rollup::Refusals;
 use super::super::{Checkpoint, Claimed, Error, LagReasons, Lagging, Owner, Snapshot};
 use super::connect::Session;
 use super::fault::Fault;
 use super::instant::Instant;
+use super::letters::without_nul;
 use super::partials::{CHUNK_ROWS, Merged, UPSERT};
 use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
@@ -39,7 +42,8 @@ pub(super) async fn claim(
         .prepare(
             "INSERT INTO huntline.partitions AS p (topic, partition, epoch, owner, advertise) VALUES ($1, $2, 1, $3, $4)
              ON CONFLICT (topic, partition) DO UPDATE SET epoch = p.epoch + 1, owner = excluded.owner, advertise = excluded.advertise, updated_at = now()
-             RETURNING epoch, checkpoint, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late",
+             RETURNING epoch, checkpoint, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late,
+               rollup, tripped",
         )
         .await?;
     let lagging = session
@@ -81,6 +85,8 @@ pub(super) async fn claim(
                 reasons: LagReasons::from_bits(row.get(4)),
             })
             .collect(),
+        rollup: row.get(11),
+        tripped: row.get(12),
     })
 }
 
@@ -93,7 +99,7 @@ pub(super) async fn begin(
 ) -> Result<(), Fault> {
     let write = session
         .prepare(
-            "UPDATE huntline.partitions SET position = $5, updated_at = now()
+            "UPDATE huntline.partitions SET position = $5, start = $5, updated_at = now()
              WHERE topic = $1 AND partition = $2 AND epoch = $3 AND owner = $4 AND (position IS NULL OR position = $5)",
         )
         .await?;
@@ -125,8 +131,13 @@ fn fenced(partition: PartitionId, row: Option<&tokio_postgres::Row>) -> Error {
     Error::Fenced { partition, found }
 }
 
-pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<(), Fault> {
-    let commit = Commit::new(&checkpoint, &merge);
+pub(super) async fn checkpoint(
+    session: &mut Session,
+    checkpoint: Arc<Checkpoint>,
+    merge: Merge,
+    refusals: Arc<Refusals>,
+) -> Result<(), Fault> {
+    let commit = Commit::new(&checkpoint, &merge, &refusals);
     let (mut races, mut meetings) = (0, 0);
     loop {
         let mut new = Vec::new();
@@ -168,14 +179,15 @@ pub(super) async fn checkpoint(session: &mut Session, checkpoint: Arc<Checkpoint
 pub(super) struct Commit<'c> {
     pub checkpoint: &'c Checkpoint,
     pub merge: &'c Merge,
+    pub refusals: &'c Refusals,
     pub rows: Vec<&'c Snapshot>,
 }
 
 impl<'c> Commit<'c> {
-    fn new(checkpoint: &'c Checkpoint, merge: &'c Merge) -> Self {
+    fn new(checkpoint: &'c Checkpoint, merge: &'c Merge, refusals: &'c Refusals) -> Self {
         let mut rows: Vec<&Snapshot> = checkpoint.partials.iter().collect();
         rows.sort_unstable_by(|a, b| a.hunt.cmp(&b.hunt));
-        Self { checkpoint, merge, rows }
+        Self { checkpoint, merge, refusals, rows }
     }
 
     /// `new` is told the hunts of which these are the partition's first partials.
@@ -210,7 +222,11 @@ impl<'c> Commit<'c> {
         self.write_shared(session, &shared.into_iter().collect::<Vec<_>>()).await?;
         self.write_dead_letters(session).await?;
         self.write_gaps(session).await?;
+        self.write_acts(session).await?;
         self.advance(session).await?;
+        // No other owner is met from here on, at whatever lock.
+        new.clear();
+        self.write_rollup(session).await?;
         session.client.batch_execute("COMMIT").await?;
         Ok(())
     }
@@ -219,12 +235,13 @@ impl<'c> Commit<'c> {
         let write = session
             .prepare(
                 "UPDATE huntline.partitions SET position = $6, checkpoint = $5 + 1, clock = $7, records = $8, applied = $9, duplicate = $10,
-                   dead_lettered = $11, ignored = $12, held = $13, late = $14, updated_at = $15
+                   dead_lettered = $11, ignored = $12, held = $13, late = $14, updated_at = $15,
+                   rollup = coalesce($16, rollup), tripped = $17
                  WHERE topic = $1 AND partition = $2 AND epoch = $3 AND owner = $4 AND checkpoint = $5",
             )
             .await?;
-        let Checkpoint { partition, epoch, owner, number, position, clock, counts, at, .. } = self.checkpoint;
-        let parameters: [&(dyn ToSql + Sync); 15] = [
+        let Checkpoint { partition, epoch, owner, number, position, clock, counts, rollup, tripped, at, .. } = self.checkpoint;
+        let parameters: [&(dyn ToSql + Sync); 17] = [
             &&*partition.topic,
             &partition.partition,
             &epoch.0,
@@ -240,6 +257,8 @@ impl<'c> Commit<'c> {
             &counts.held,
             &counts.late,
             &Instant(*at),
+            rollup,
+            &tripped.as_deref().map(without_nul),
         ];
         match session.client.execute(&write, &parameters).await? {
             1 => Ok(()),

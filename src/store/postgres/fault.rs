@@ -33,6 +33,12 @@ impl Fault {
         ["22", "23", "54"].iter().any(|class| state.starts_with(class)).then(|| words(error))
     }
 
+    /// What the server said: its SQLSTATE, and the words.
+    pub fn said(&self) -> Option<(SqlState, String)> {
+        let Fault::Pg(error) = self else { return None };
+        Some((error.code()?.clone(), words(error)))
+    }
+
     /// Lost a race for locks; nothing is wrong and the same may be tried at once.
     pub fn is_race(&self) -> bool {
         let Fault::Pg(error) = self else { return false };

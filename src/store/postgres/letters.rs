@@ -93,6 +93,6 @@ impl Commit<'_> {
 }
 
 /// Postgres keeps no U+0000 in text.
-fn without_nul(text: &str) -> String {
+pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -1,12 +1,13 @@
 //! The store in **Postgres**, schema `huntline`; one built beside it, schema `huntline_rebuild`.
 //!
 //! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
-//! the way to the server (`connect`), the schema it is spoken to in (`client`), what it may say (`fault`), `schema` and binding,
-//! `commit` (the writing calls) with what it writes (`partials`, `letters`), `read` and `audit`, and what changes a whole store
-//! (`redefine`, `beside`).
+//! the way to the server (`connect`), the schema it is spoken to in (`client`), what it may say (`fault`), `schema` and binding with the
+//! view it makes (`summary`), `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read` and
+//! `audit`, and what changes a whole store (`redefine`, `beside`).
 //! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
 //! goes back to the pool only when no transaction is open on it.
 
+mod acts;
 mod audit;
 mod beside;
 mod client;
@@ -18,12 +19,15 @@ mod letters;
 mod partials;
 mod read;
 mod redefine;
+mod rollup;
 mod schema;
+mod summary;
 
 use super::handle::{Binding, Merge, SchemaVersion};
+use super::rollup::Refusals;
 use super::{
-    Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Owner, PartitionLine, Redefinition,
-    Result, Snapshot, Status, StoredHunt,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine,
+    Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -86,8 +90,9 @@ struct Shared {
     readers: Pool,
     /// The definitions that this store's user folds by, once bound: it claims nothing where others stand.
     bound: Mutex<Option<Arc<str>>>,
-    /// The object id of a schema built beside another.
+    /// By what relation a store built beside another is known.
     beside: OnceLock<u32>,
+    refusals: Arc<Refusals>,
 }
 
 impl Drop for Shared {
@@ -157,15 +162,17 @@ impl Postgres {
         let deadline = store.shared.limits.migration;
         let created =
             store.call(Use::Write, deadline, "create a schema beside", |session| Box::pin(beside::create(session))).await?;
-        store.shared.beside.set(created).expect("a store is created once");
         store.run_migrations().await?;
-        store.call(Use::Write, deadline, "look at the schema in use", |session| Box::pin(beside::check(session))).await?;
+        let known_by = store
+            .call(Use::Write, deadline, "look at the schema in use", move |session| Box::pin(beside::known_by(session, created)))
+            .await?;
+        store.shared.beside.set(known_by).expect("a store is opened once");
         Ok(store)
     }
 
     /// Puts this store, built beside the one at `url`, in its place.
     pub async fn swap(self, url: &str, password: Option<&str>) -> Result<()> {
-        let Some(&created) = self.shared.beside.get() else {
+        let Some(&known_by) = self.shared.beside.get() else {
             return Err(Error::Fatal(format!("{}: this store was not built beside another", self.shared.way.place)));
         };
         let store = Self::new(url, password, self.shared.limits, HOME)?;
@@ -174,7 +181,7 @@ impl Postgres {
         loop {
             let deadline = store.shared.limits.migration;
             let swapped = store
-                .call(Use::Write, deadline, "swap the schemas", move |session| Box::pin(beside::swap(session, created)))
+                .call(Use::Write, deadline, "swap the schemas", move |session| Box::pin(beside::swap(session, known_by)))
                 .await;
             match swapped {
                 Err(Error::Passing(_)) if attempts.next().is_some() => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -199,6 +206,7 @@ impl Postgres {
             readers: Pool::new(READERS),
             bound: Mutex::new(None),
             beside: OnceLock::new(),
+            refusals: Arc::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -227,11 +235,22 @@ impl Postgres {
     }
 
     pub(super) async fn bind(&self, binding: Binding) -> Result<()> {
+        let place = self.shared.way.place.clone();
         let definitions: Arc<str> = binding.identity.definitions.as_str().into();
-        self.call(Use::Write, self.shared.limits.call, "bind the store", |session| Box::pin(schema::bind(session, binding)))
-            .await?;
+        self.call(Use::Write, self.shared.limits.call, "bind the store", |session| {
+            Box::pin(schema::bind(session, binding, place))
+        })
+        .await?;
         *self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(definitions);
         Ok(())
+    }
+
+    pub(super) async fn summarise(&self, definitions: String, summary: Vec<SummaryColumn>) -> Result<bool> {
+        let place = self.shared.way.place.clone();
+        self.call(Use::Write, self.shared.limits.call, "make hunt_summary", |session| {
+            Box::pin(schema::summarise(session, definitions, summary, place))
+        })
+        .await
     }
 
     pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
@@ -250,8 +269,9 @@ impl Postgres {
     }
 
     pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
+        let refusals = self.shared.refusals.clone();
         self.call(Use::Write, self.shared.limits.checkpoint, "commit a checkpoint", |session| {
-            Box::pin(commit::checkpoint(session, checkpoint, merge))
+            Box::pin(commit::checkpoint(session, checkpoint, merge, refusals))
         })
         .await
     }
@@ -290,6 +310,22 @@ impl Postgres {
         .await
     }
 
+    pub(super) async fn rollup(&self) -> Result<Vec<RollupLine>> {
+        self.call(Use::Read, self.shared.limits.call, "read the rollup", |session| Box::pin(rollup::read(session))).await
+    }
+
+    pub(super) async fn ask(&self, ask: Ask) -> Result<i64> {
+        self.call(Use::Write, self.shared.limits.call, "ask for an act", |session| Box::pin(acts::ask(session, ask))).await
+    }
+
+    pub(super) async fn open_acts(&self, partition: PartitionId) -> Result<Vec<OpenAct>> {
+        self.call(Use::Read, self.shared.limits.call, "look for acts", |session| Box::pin(acts::open(session, partition))).await
+    }
+
+    pub(super) async fn act_done(&self, id: i64) -> Result<Option<String>> {
+        self.call(Use::Read, self.shared.limits.call, "look at an act", move |session| Box::pin(acts::done(session, id))).await
+    }
+
     pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
         self.call(Use::Read, self.shared.limits.call, "load partials", |session| {
             Box::pin(audit::partials(session, partition, hunts))
@@ -306,8 +342,9 @@ impl Postgres {
     }
 
     pub(super) async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        let (refusals, place) = (self.shared.refusals.clone(), self.shared.way.place.clone());
         self.call(Use::Write, self.shared.limits.migration, "redefine the store", |session| {
-            Box::pin(redefine::redefine(session, redefinition))
+            Box::pin(redefine::redefine(session, redefinition, refusals, place))
         })
         .await
     }

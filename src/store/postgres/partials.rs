@@ -4,8 +4,8 @@
 //! which every later upsert gives back. Only shared hunts pay for a merged row. Invariant: the partials to merge are read after the
 //! merged row is locked, in a statement of their own, so that of two owners the second sees what the first committed.
 //!
-//! Locks are waited for in one order: partials by hunt, homes by hunt, merged rows by hunt; so no ring of waiting transactions
-//! closes. A loser's mark goes against it (it holds homes), and therefore never waits: where the other owner is just writing the
+//! Locks are waited for in one order: the partition's row, partials by hunt, homes by hunt, merged rows by hunt, and last, for the
+//! rollup, the one row of `identity`; so no ring of waiting transactions closes. A loser's mark goes against it (it holds homes), and therefore never waits: where the other owner is just writing the
 //! partial to be marked, the checkpoint is rolled back, the marks are made in a transaction of their own ([`Commit::share`]), which
 //! holds nothing else, and the checkpoint starts again. Many hunts that several partitions meet at once would otherwise deadlock
 //! again and again, at a second each.
@@ -211,7 +211,7 @@ impl Commit<'_> {
                 merged.push((hunt, None));
                 continue;
             }
-            match (self.merge)(&states) {
+            match (self.merge.hunts)(&states) {
                 Ok(readers) => merged.push((hunt, Some(readers))),
                 // Its merged row stays as it was; the caller already knows.
                 Err(_) if self.is_known_refused(&hunt) => {}

@@ -7,26 +7,35 @@
 //! waited for, those to come wait. What else writes partials (the marking of shared hunts) takes `partials` before `shared_hunts`, and so does this.
 
 use super::super::redefinition::{self, Redefinition};
+use super::super::rollup::Refusals;
 use super::super::{Error, LagReasons, Readers};
 use super::connect::Session;
 use super::fault::Fault;
 use super::instant::Instant;
 use super::partials::{self, CHUNK_BYTES, CHUNK_ROWS, Merged};
 use super::schema::{self, LOCK};
+use super::{rollup, summary};
 use crate::position::Position;
 use crate::record::PartitionId;
 use crate::time::Micros;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(super) async fn redefine(session: &mut Session, redefinition: Redefinition) -> Result<(), Fault> {
-    let result = transact(session, &redefinition).await;
+/// `place` is what an error of the summary names.
+pub(super) async fn redefine(
+    session: &mut Session,
+    redefinition: Redefinition,
+    refusals: Arc<Refusals>,
+    place: String,
+) -> Result<(), Fault> {
+    let result = transact(session, &redefinition, &refusals, &place).await;
     if matches!(result, Err(Fault::Store(_))) {
         session.client.batch_execute("ROLLBACK").await?;
     }
     result
 }
 
-async fn transact(session: &mut Session, redefinition: &Redefinition) -> Result<(), Fault> {
+async fn transact(session: &mut Session, redefinition: &Redefinition, refusals: &Refusals, place: &str) -> Result<(), Fault> {
     schema::begin_long(session).await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     session
@@ -58,6 +67,9 @@ async fn transact(session: &mut Session, redefinition: &Redefinition) -> Result<
     progress.add(0);
     convert_partials(session, &mut progress, at).await?;
     merge_shared(session, &mut progress, at).await?;
+    convert_rollups(session, redefinition, refusals, at).await?;
+    // Last, for whoever reads the summary waits from here on.
+    summary::renew(session, &redefinition.summary, place).await?;
     session.client.batch_execute("COMMIT").await?;
     Ok(())
 }
@@ -126,7 +138,9 @@ async fn record(session: &mut Session, redefinition: &Redefinition) -> Result<()
             &[new, idle, lateness, empty_view],
         )
         .await?;
-    let fence = "UPDATE huntline.partitions SET epoch = epoch + 1, checkpoint = checkpoint + 1, owner = NULL, advertise = NULL, updated_at = now()";
+    // A breaker stands tripped until the definitions change.
+    let fence = "UPDATE huntline.partitions
+         SET epoch = epoch + 1, checkpoint = checkpoint + 1, owner = NULL, advertise = NULL, tripped = NULL, updated_at = now()";
     session.client.execute(fence, &[]).await?;
     Ok(())
 }
@@ -256,9 +270,10 @@ async fn merge_shared(session: &mut Session, progress: &mut Progress<'_>, at: Mi
             for (hunt, states) in partials::states(session, &hunts).await? {
                 let readers = match states.is_empty() {
                     true => None,
-                    false => Some((progress.redefinition.merge)(&states).map_err(|why| {
-                        Error::Fatal(format!("the partials of hunt {hunt:?} do not merge by the new definitions: {why}"))
-                    })?),
+                    false => {
+                        let merged = (progress.redefinition.merge.hunts)(&states);
+                        Some(merged.map_err(|why| redefinition::unmerged(&format!("the partials of hunt {hunt:?}"), &why))?)
+                    }
                 };
                 merged.push((hunt, readers));
             }
@@ -266,6 +281,33 @@ async fn merge_shared(session: &mut Session, progress: &mut Progress<'_>, at: Mi
             progress.add(part.len());
         }
     }
+}
+
+/// Every partition's rollup, one at a time, and the relation that is the merge of all.
+async fn convert_rollups(
+    session: &mut Session,
+    redefinition: &Redefinition,
+    refusals: &Refusals,
+    at: Micros,
+) -> Result<(), Fault> {
+    let named = "SELECT topic, partition FROM huntline.partitions WHERE rollup IS NOT NULL ORDER BY topic, partition";
+    let rows = session.client.query(named, &[]).await?;
+    let mut shares = Vec::with_capacity(rows.len());
+    let read = session.prepare("SELECT rollup FROM huntline.partitions WHERE topic = $1 AND partition = $2").await?;
+    let write = session.prepare("UPDATE huntline.partitions SET rollup = $3 WHERE topic = $1 AND partition = $2").await?;
+    for row in &rows {
+        let partition = PartitionId::new(row.get(0), row.get(1));
+        let row = session.client.query_one(&read, &[&&*partition.topic, &partition.partition]).await?;
+        let share =
+            (redefinition.convert_rollup)(row.get(0)).map_err(|why| redefinition::unconvertible_rollup(&partition, &why))?;
+        session.client.execute(&write, &[&&*partition.topic, &partition.partition, &share]).await?;
+        shares.push(share);
+    }
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let values = (redefinition.merge.rollup)(&shares).map_err(|why| redefinition::unmerged("the partitions' rollups", &why))?;
+    rollup::write_values(session, &values, at, refusals).await
 }
 
 /// Wall clock, for `updated_at` alone.

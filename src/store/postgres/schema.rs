@@ -2,14 +2,18 @@
 //!
 //! Invariant: however many instances start at once, one migrates at a time, all of it in one transaction.
 
-use super::super::Error;
 use super::super::handle::{Binding, Bound, SchemaVersion};
+use super::super::{Error, SummaryColumn};
 use super::connect::Session;
 use super::fault::Fault;
+use super::summary;
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/postgres/0001_store.sql"), include_str!("../migrations/postgres/0003_definitions.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres/0001_store.sql"),
+    include_str!("../migrations/postgres/0002_rollup.sql"),
+    include_str!("../migrations/postgres/0003_definitions.sql"),
+];
 
 /// The advisory lock that migrating, binding and whatever changes the definitions take: "huntline" as a number.
 pub(super) const LOCK: i64 = 0x6875_6e74_6c69_6e65;
@@ -80,7 +84,8 @@ async fn writable(session: &mut Session) -> Result<(), Fault> {
     Ok(session.client.batch_execute("BEGIN; UPDATE huntline.partitions SET epoch = epoch WHERE false; ROLLBACK").await?)
 }
 
-pub(super) async fn bind(session: &mut Session, binding: Binding) -> Result<(), Fault> {
+/// `place` is what an error of the summary names.
+pub(super) async fn bind(session: &mut Session, binding: Binding, place: String) -> Result<(), Fault> {
     session.client.batch_execute("BEGIN").await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let topics = match bound(session).await? {
@@ -114,8 +119,26 @@ pub(super) async fn bind(session: &mut Session, binding: Binding) -> Result<(), 
             )
             .await?;
     }
+    summary::renew(session, &binding.summary, &place).await?;
     session.client.batch_execute("COMMIT").await?;
     Ok(())
+}
+
+/// Makes `hunt_summary` as binding would, unless the store is bound to other definitions.
+pub(super) async fn summarise(
+    session: &mut Session,
+    definitions: String,
+    summary: Vec<SummaryColumn>,
+    place: String,
+) -> Result<bool, Fault> {
+    session.client.batch_execute("BEGIN").await?;
+    session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let ours = bound(session).await?.is_none_or(|bound| bound.definitions == definitions);
+    if ours {
+        summary::renew(session, &summary, &place).await?;
+    }
+    session.client.batch_execute("COMMIT").await?;
+    Ok(ours)
 }
 
 async fn bound(session: &mut Session) -> Result<Option<Bound>, Fault> {

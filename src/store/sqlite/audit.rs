@@ -18,11 +18,13 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
     let transaction = connection.transaction()?;
     let generations = read_generations(&transaction)?;
     let mut gathered = Gathered::default();
-    const PARTITIONS: &str = "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late FROM partitions";
+    const PARTITIONS: &str =
+        "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late, start, rollup
+         FROM partitions";
     each(&transaction, PARTITIONS, |row| {
         gathered.add(AuditedPartition {
             partition: PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?),
-            start: None,
+            start: row.get::<_, Option<i64>>(11)?.map(Position),
             position: row.get::<_, Option<i64>>(2)?.map(Position),
             clock: row.get::<_, Option<i64>>(3)?.map(Micros),
             counts: Counts {
@@ -34,7 +36,7 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
                 held: row.get(9)?,
                 late: row.get(10)?,
             },
-            rollup: None,
+            rollup: row.get(12)?,
             partials: Vec::new(),
             left_out: Vec::new(),
             gaps: Vec::new(),

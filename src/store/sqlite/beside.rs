@@ -23,7 +23,7 @@ impl Sqlite {
         let path = path.to_owned();
         aside(move || {
             schema::version(&connect(&path, false)?).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
-            let beside = with_suffix(&path, ".rebuild");
+            let beside = with_suffix(&real(&path)?, ".rebuild");
             // Of two rebuilds the second ends here, before it drops anything.
             let lock = lock(&beside)?;
             for suffix in ["-wal", "-shm", "-journal", ""] {
@@ -36,16 +36,14 @@ impl Sqlite {
 
     /// Puts this store, built beside the one at `path`, in its place.
     pub async fn swap(self, path: &Path) -> Result<()> {
-        let path = path.to_owned();
+        let named = path.to_owned();
+        let path = real(path)?;
         let beside = with_suffix(&path, ".rebuild");
         if self.path != beside || self._lock.is_none() {
             return Err(Error::Fatal(format!("{}: this store was not built beside {}", self.place, place(&path))));
         }
         // Held to the end. The old store's own lock file goes with neither store.
-        let _lock = {
-            let path = path.clone();
-            aside(move || lock(&path)).await?
-        };
+        let _lock = aside(move || lock(&named)).await?;
         // The threads stay with an empty store each; what they had is closed here.
         let reader = self.call(&self.reader, "close the store", take).await?;
         let writer = self.call(&self.writer, "close the store", take).await?;
@@ -56,6 +54,11 @@ impl Sqlite {
         })
         .await
     }
+}
+
+/// The file itself, whatever links lead to it: a rename must not replace a link.
+fn real(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|e| Error::Fatal(format!("{}: {e}: run `huntline migrate`, or see [store] url", place(path))))
 }
 
 fn take(connection: &mut Connection) -> std::result::Result<Connection, Fault> {
@@ -100,7 +103,9 @@ fn carry_over(mut new: Connection, path: &Path, beside: &Path) -> std::result::R
     new.execute("DETACH old", [])?;
     alone(&new)?;
     new.close().map_err(|(_, e)| e)?;
-    let on_disk = File::open(beside).and_then(|file| file.sync_all());
+    // Who may read the old file may read the new.
+    let rights = std::fs::metadata(path).and_then(|old| std::fs::set_permissions(beside, old.permissions()));
+    let on_disk = rights.and_then(|()| File::open(beside)?.sync_all());
     Ok(on_disk.map_err(|e| Error::Fatal(format!("write {} to the disk: {e}", beside.display())))?)
 }
 

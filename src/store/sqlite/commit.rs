@@ -4,8 +4,9 @@
 //! nothing, once: a checkpoint whose caller stopped waiting is found done when it is sent again.
 
 use super::super::handle::Merge;
+use super::super::rollup::Refusals;
 use super::super::{Checkpoint, Claimed, Error, LagReasons, Lagging, Owner, Readers, Snapshot, headers};
-use super::{Fault, now, written};
+use super::{Fault, acts, now, rollup, written};
 use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
@@ -19,7 +20,8 @@ pub(super) fn claim(connection: &mut Connection, partition: &PartitionId, owner:
     let mut claimed = transaction.query_row(
         "INSERT INTO partitions (topic, partition, epoch, owner, advertise, updated_at) VALUES (?, ?, 1, ?, ?, ?)
          ON CONFLICT (topic, partition) DO UPDATE SET epoch = epoch + 1, owner = excluded.owner, advertise = excluded.advertise, updated_at = excluded.updated_at
-         RETURNING epoch, checkpoint, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late",
+         RETURNING epoch, checkpoint, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late,
+           rollup, tripped",
         params![&*partition.topic, partition.partition, owner.id, owner.advertise, now()],
         |row| {
             Ok(Claimed {
@@ -37,6 +39,8 @@ pub(super) fn claim(connection: &mut Connection, partition: &PartitionId, owner:
                     late: row.get(10)?,
                 },
                 lagging: Vec::new(),
+                rollup: row.get(11)?,
+                tripped: row.get(12)?,
             })
         },
     )?;
@@ -65,7 +69,7 @@ pub(super) fn begin(
 ) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let count = transaction.execute(
-        "UPDATE partitions SET position = ?5, updated_at = ?6
+        "UPDATE partitions SET position = ?5, start = ?5, updated_at = ?6
          WHERE topic = ?1 AND partition = ?2 AND epoch = ?3 AND owner = ?4 AND (position IS NULL OR position = ?5)",
         params![&*partition.topic, partition.partition, epoch.0, owner, position.0, now()],
     )?;
@@ -106,7 +110,7 @@ fn fenced(partition: PartitionId, fence: Option<Fence>) -> Error {
     Error::Fenced { partition, found }
 }
 
-pub(super) fn checkpoint(connection: &mut Connection, checkpoint: &Checkpoint, merge: &Merge) -> Result<()> {
+pub(super) fn checkpoint(connection: &mut Connection, checkpoint: &Checkpoint, merge: &Merge, refusals: &Refusals) -> Result<()> {
     // Dropped without a commit it rolls back.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Checkpoint { partition, epoch, owner, number, .. } = checkpoint;
@@ -139,7 +143,9 @@ pub(super) fn checkpoint(connection: &mut Connection, checkpoint: &Checkpoint, m
     }
     write_dead_letters(&transaction, checkpoint)?;
     write_gaps(&transaction, checkpoint)?;
+    acts::write_done(&transaction, checkpoint)?;
     advance(&transaction, checkpoint)?;
+    rollup::write(&transaction, checkpoint, merge, refusals)?;
     Ok(transaction.commit()?)
 }
 
@@ -206,7 +212,7 @@ fn merge_shared(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Sn
     let states = states(transaction, &row.hunt)?;
     let merged = match states.is_empty() {
         true => None,
-        false => match merge(&states) {
+        false => match (merge.hunts)(&states) {
             Ok(readers) => Some(readers),
             // Its merged row stays as it was; the caller already knows.
             Err(_) if row.lag.is_some_and(|lag| lag.reasons.store_refused) => return Ok(()),
@@ -296,11 +302,11 @@ fn write_gaps(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<
 }
 
 fn advance(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()> {
-    let Checkpoint { partition, number, position, clock, counts, at, .. } = checkpoint;
+    let Checkpoint { partition, number, position, clock, counts, rollup, tripped, at, .. } = checkpoint;
     transaction
         .prepare_cached(
             "UPDATE partitions SET position = ?, checkpoint = ?, clock = ?, records = ?, applied = ?, duplicate = ?, dead_lettered = ?, ignored = ?,
-               held = ?, late = ?, updated_at = ? WHERE topic = ? AND partition = ?",
+               held = ?, late = ?, updated_at = ?, rollup = coalesce(?, rollup), tripped = ? WHERE topic = ? AND partition = ?",
         )?
         .execute(params![
             position.0,
@@ -314,6 +320,8 @@ fn advance(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()>
             counts.held,
             counts.late,
             written(*at),
+            rollup,
+            tripped,
             &*partition.topic,
             partition.partition,
         ])?;

@@ -1,20 +1,25 @@
 //! The store in one **SQLite** file, for one daemon.
 //!
 //! [`Sqlite`] hands each call to one of two threads, each with a connection of its own: one writes, one reads, and neither waits for
-//! the other (WAL). The modules: `schema` and binding, `commit` (the writing calls), `read` and `audit`, and what changes a whole store
-//! (`redefine`, `beside`). Invariant: one daemon at a time holds the lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
+//! the other (WAL). The modules: `schema` and binding with the view it makes (`summary`), `commit` (the writing calls) with `rollup`,
+//! `acts`, `read` and `audit`, and what changes a whole store (`redefine`, `beside`). Invariant: one daemon at a time holds the
+//! lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
 
+mod acts;
 mod audit;
 mod beside;
 mod commit;
 mod read;
 mod redefine;
+mod rollup;
 mod schema;
+mod summary;
 
 use super::handle::{Binding, Merge, SchemaVersion};
+use super::rollup::Refusals;
 use super::{
-    Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Owner, PartitionLine, Redefinition,
-    Result, Snapshot, Status, StoredHunt,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine,
+    Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -43,6 +48,7 @@ pub struct Sqlite {
     reader: mpsc::Sender<Work>,
     path: PathBuf,
     place: Arc<str>,
+    refusals: Arc<Refusals>,
     /// Held as long as the daemon's store; `None` for a reading command.
     _lock: Option<Arc<File>>,
 }
@@ -93,6 +99,16 @@ impl Sqlite {
         aside(move || schema::migrate(&mut connect(&path, true)?, &place(&path))).await
     }
 
+    pub(super) async fn summarise(path: &Path, definitions: String, columns: Vec<SummaryColumn>) -> Result<bool> {
+        let path = path.to_owned();
+        aside(move || {
+            let mut connection = connect(&path, false)?;
+            schema::version(&connection).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
+            schema::summarise(&mut connection, &definitions, &columns).map_err(|e| fault(&place(&path), &e))
+        })
+        .await
+    }
+
     fn start(path: &Path, writer: Connection, lock: Option<Arc<File>>) -> Result<Self> {
         let reader = connect(path, false)?;
         Ok(Self {
@@ -100,6 +116,7 @@ impl Sqlite {
             reader: thread("store-read", reader)?,
             path: path.to_owned(),
             place: place(path).into(),
+            refusals: Arc::default(),
             _lock: lock,
         })
     }
@@ -152,8 +169,11 @@ impl Sqlite {
     }
 
     pub(super) async fn checkpoint(&self, checkpoint: Arc<Checkpoint>, merge: Merge) -> Result<()> {
-        self.call(&self.writer, "commit a checkpoint", move |connection| commit::checkpoint(connection, &checkpoint, &merge))
-            .await
+        let refusals = self.refusals.clone();
+        self.call(&self.writer, "commit a checkpoint", move |connection| {
+            commit::checkpoint(connection, &checkpoint, &merge, &refusals)
+        })
+        .await
     }
 
     pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
@@ -180,6 +200,22 @@ impl Sqlite {
         self.call(&self.reader, "read a dead letter", move |connection| read::dead_letter(connection, &partition, offset)).await
     }
 
+    pub(super) async fn rollup(&self) -> Result<Vec<RollupLine>> {
+        self.call(&self.reader, "read the rollup", rollup::read).await
+    }
+
+    pub(super) async fn ask(&self, ask: Ask) -> Result<i64> {
+        self.call(&self.writer, "ask for an act", move |connection| acts::ask(connection, &ask)).await
+    }
+
+    pub(super) async fn open_acts(&self, partition: PartitionId) -> Result<Vec<OpenAct>> {
+        self.call(&self.reader, "look for acts", move |connection| acts::open(connection, &partition)).await
+    }
+
+    pub(super) async fn act_done(&self, id: i64) -> Result<Option<String>> {
+        self.call(&self.reader, "look at an act", move |connection| acts::done(connection, id)).await
+    }
+
     pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
         self.call(&self.reader, "load partials", move |connection| audit::partials(connection, &partition, &hunts)).await
     }
@@ -193,8 +229,9 @@ impl Sqlite {
     }
 
     pub(super) async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        let refusals = self.refusals.clone();
         self.call_within(PATIENCE, &self.writer, "redefine the store", move |connection| {
-            redefine::redefine(connection, &redefinition)
+            redefine::redefine(connection, &redefinition, &refusals)
         })
         .await
     }

@@ -4,8 +4,9 @@
 //! then (WAL).
 
 use super::super::redefinition::{self, Redefinition};
+use super::super::rollup::Refusals;
 use super::super::{Error, LagReasons, Readers};
-use super::{Fault, commit, now, read_time, written};
+use super::{Fault, commit, now, read_time, rollup, summary, written};
 use crate::position::Position;
 use crate::record::PartitionId;
 use crate::time::Micros;
@@ -16,7 +17,7 @@ type Result<T> = std::result::Result<T, Fault>;
 /// Keys read at once; states are read one by one.
 const CHUNK: usize = 1000;
 
-pub(super) fn redefine(connection: &mut Connection, redefinition: &Redefinition) -> Result<()> {
+pub(super) fn redefine(connection: &mut Connection, redefinition: &Redefinition, refusals: &Refusals) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let stored: Option<String> = transaction.query_row("SELECT definitions FROM identity", [], |row| row.get(0)).optional()?;
     let Some(stored) = stored else { return Err(Error::Fatal("the store has no definitions yet".to_owned()).into()) };
@@ -42,6 +43,8 @@ pub(super) fn redefine(connection: &mut Connection, redefinition: &Redefinition)
     progress(0);
     convert_partials(&transaction, redefinition, at, &mut progress)?;
     merge_shared(&transaction, redefinition, at, &mut progress)?;
+    convert_rollups(&transaction, redefinition, refusals, at)?;
+    summary::renew(&transaction, &redefinition.summary)?;
     Ok(transaction.commit()?)
 }
 
@@ -79,8 +82,9 @@ fn record(transaction: &Transaction<'_>, redefinition: &Redefinition, at: &str) 
         "UPDATE identity SET definitions = ?, idle = ?, lateness = ?, empty_view = ?",
         params![new, idle, lateness, empty_view],
     )?;
+    // A breaker stands tripped until the definitions change.
     transaction.execute(
-        "UPDATE partitions SET epoch = epoch + 1, checkpoint = checkpoint + 1, owner = NULL, advertise = NULL, updated_at = ?",
+        "UPDATE partitions SET epoch = epoch + 1, checkpoint = checkpoint + 1, owner = NULL, advertise = NULL, tripped = NULL, updated_at = ?",
         [at],
     )?;
     Ok(())
@@ -151,13 +155,36 @@ fn merge_shared(
             let states = commit::states(transaction, hunt)?;
             let merged = match states.is_empty() {
                 true => None,
-                false => Some((redefinition.merge)(&states).map_err(|why| {
-                    Error::Fatal(format!("the partials of hunt {hunt:?} do not merge by the new definitions: {why}"))
-                })?),
+                false => {
+                    let merged = (redefinition.merge.hunts)(&states);
+                    Some(merged.map_err(|why| redefinition::unmerged(&format!("the partials of hunt {hunt:?}"), &why))?)
+                }
             };
             commit::write_merged(transaction, hunt, merged.as_ref(), at)?;
         }
         progress(chunk.len());
         after = last;
     }
+}
+
+/// Every partition's rollup, and the relation that is the merge of all.
+fn convert_rollups(transaction: &Transaction<'_>, redefinition: &Redefinition, refusals: &Refusals, at: Micros) -> Result<()> {
+    let partitions: Vec<PartitionId> = transaction
+        .prepare("SELECT topic, partition FROM partitions WHERE rollup IS NOT NULL ORDER BY topic, partition")?
+        .query_map([], |row| Ok(PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut read = transaction.prepare("SELECT rollup FROM partitions WHERE topic = ? AND partition = ?")?;
+    let mut write = transaction.prepare("UPDATE partitions SET rollup = ?3 WHERE topic = ?1 AND partition = ?2")?;
+    let mut shares = Vec::with_capacity(partitions.len());
+    for partition in &partitions {
+        let share: Vec<u8> = read.query_row(params![&*partition.topic, partition.partition], |row| row.get(0))?;
+        let share = (redefinition.convert_rollup)(&share).map_err(|why| redefinition::unconvertible_rollup(partition, &why))?;
+        write.execute(params![&*partition.topic, partition.partition, share])?;
+        shares.push(share);
+    }
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let values = (redefinition.merge.rollup)(&shares).map_err(|why| redefinition::unmerged("the partitions' rollups", &why))?;
+    rollup::write_values(transaction, &values, at, refusals)
 }

@@ -1,12 +1,15 @@
 //! The **schema**: its migrations, each applied once and in order, and what the store is bound to.
 
-use super::super::Result;
 use super::super::handle::{Binding, Bound, SchemaVersion};
-use super::{Fault, fault, now};
+use super::super::{Result, SummaryColumn};
+use super::{Fault, fault, now, summary};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/sqlite/0001_store.sql"), include_str!("../migrations/sqlite/0003_definitions.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_store.sql"),
+    include_str!("../migrations/sqlite/0002_rollup.sql"),
+    include_str!("../migrations/sqlite/0003_definitions.sql"),
+];
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
@@ -66,7 +69,19 @@ pub(super) fn bind(connection: &mut Connection, binding: &Binding) -> std::resul
             params![topic, id],
         )?;
     }
+    summary::renew(&transaction, &binding.summary)?;
     Ok(transaction.commit()?)
+}
+
+/// Makes `hunt_summary` as binding would, unless the store is bound to other definitions.
+pub(super) fn summarise(connection: &mut Connection, definitions: &str, columns: &[SummaryColumn]) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let ours = bound(&transaction)?.is_none_or(|bound| bound.definitions == definitions);
+    if ours {
+        summary::renew(&transaction, columns)?;
+    }
+    transaction.commit()?;
+    Ok(ours)
 }
 
 fn bound(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Bound>> {

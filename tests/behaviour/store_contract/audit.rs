@@ -31,7 +31,9 @@ async fn an_audit_tells_all_that_the_store_knows(fixture: Fixture) {
         reason: "retention".into(),
         found_at: Micros(5),
     };
+    store.begin(&partition, claimed.epoch, "one", Position(2)).await.unwrap();
     let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.rollup = Some(b"7".to_vec());
     commit.counts = Counts { records: 10, applied: 5, duplicate: 1, dead_lettered: 3, ignored: 0, held: 1, late: 1 };
     commit.partials = vec![
         snapshot("b", 2),
@@ -52,6 +54,7 @@ async fn an_audit_tells_all_that_the_store_knows(fixture: Fixture) {
     assert_eq!(names, ["a/0", "b/3"]);
     let found = &audit.partitions[0];
     assert_eq!((found.position, found.clock, found.counts), (Some(commit.position), commit.clock, commit.counts));
+    assert_eq!((found.start, found.rollup.as_deref()), (Some(Position(2)), Some(&b"7"[..])));
     let partial = |hunt: &str, state: Option<&[u8]>, lag| AuditedPartial { hunt: hunt.into(), digest: state.map(digest), lag };
     let expected = [
         partial("Z", Some(b""), None),

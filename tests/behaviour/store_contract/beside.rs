@@ -5,6 +5,7 @@ use crate::harness::postgres::shared;
 use huntline::position::{Epoch, Position};
 use huntline::record::PartitionId;
 use huntline::store::{Error, Identity, Store, Target};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ both! {
 
 async fn bind_to(store: &Store, definitions: &str) {
     let identity = Identity { definitions: definitions.into(), ..identity() };
-    store.bind(&identity, Some(60 * MINUTE), MINUTE, EMPTY_VIEW, |_, _| vec![]).await.unwrap();
+    store.bind(&identity, Some(60 * MINUTE), MINUTE, EMPTY_VIEW, &[], |_, _| vec![]).await.unwrap();
 }
 
 /// Claims and commits the partition's position with one hunt of `n` events.
@@ -171,7 +172,7 @@ async fn a_store_of_another_source_is_not_swapped_in(fixture: Fixture) {
     let (target, directory) = stopped(fixture).await;
     let beside = Store::open_beside(&target).await.unwrap();
     let other = Identity { cluster: "c2".into(), ..identity() };
-    beside.bind(&other, None, 0, EMPTY_VIEW, |_, _| vec![]).await.unwrap();
+    beside.bind(&other, None, 0, EMPTY_VIEW, &[], |_, _| vec![]).await.unwrap();
     match Store::swap(&target, beside).await {
         Err(Error::Mismatch(sentences)) => assert!(sentences[0].contains("c1") && sentences[0].contains("c2"), "{sentences:?}"),
         other => panic!("{other:?}"),
@@ -324,6 +325,20 @@ async fn a_role_that_cannot_swap_is_told_before_it_builds() {
     ask("ALTER SCHEMA huntline OWNER TO owning");
     let sentence = fatal(Store::open_beside(&role("owning")).await);
     assert!(sentence.contains("Rights in Postgres"), "{sentence}");
+
+    // A role that made the schema itself needs no more than that.
+    let url = shared().create_database();
+    let database = url.rsplit('/').next().unwrap();
+    shared().query(&url, &format!("GRANT CREATE ON DATABASE {database} TO owning"));
+    let target = Target::Postgres { url: url.replace("//postgres@", "//owning@"), password: None };
+    let store = Store::open(&target, true).await.unwrap();
+    bind_to(&store, "d1").await;
+    fold(&store, &a0(), "one", "h", 1).await;
+    let beside = Store::open_beside(&target).await.unwrap();
+    bind_to(&beside, "d2").await;
+    fold(&beside, &a0(), "one", "h", 2).await;
+    Store::swap(&target, beside).await.unwrap();
+    assert_eq!(store.hunt("h").await.unwrap().unwrap().events, 2);
 }
 
 #[tokio::test]
@@ -347,6 +362,7 @@ async fn a_sqlite_swap_leaves_one_file_and_nothing_of_the_old() {
     assert_eq!(count(&reader), Ok(1));
     drop(reader);
 
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let beside = Store::open_beside(&target).await.unwrap();
     bind_to(&beside, "d2").await;
     fold(&beside, &a0(), "one", "h", 3).await;
@@ -358,6 +374,7 @@ async fn a_sqlite_swap_leaves_one_file_and_nothing_of_the_old() {
         names
     };
     assert_eq!(names(&directory), ["store.db", "store.db.lock", "store.db.rebuild.lock"]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(count(&rusqlite::Connection::open(&file).unwrap()), Ok(3));
     Store::open(&target, false).await.unwrap().ping().await.unwrap();
     drop(held);

@@ -100,6 +100,29 @@ impl Fixture {
         }
     }
 
+    /// Rows of a relation as another program sees them, in text.
+    pub async fn rows(&self, columns: &str, relation: &str, rest: &str) -> Vec<Vec<Option<String>>> {
+        match &self.target {
+            Target::Postgres { url, .. } => {
+                postgres::shared().query(url, &format!("SELECT {columns} FROM huntline.{relation} {rest}"))
+            }
+            Target::Sqlite { path } => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                let mut read = connection.prepare(&format!("SELECT {columns} FROM {relation} {rest}")).unwrap();
+                let width = read.column_count();
+                let text = |value: rusqlite::types::Value| match value {
+                    rusqlite::types::Value::Null => None,
+                    rusqlite::types::Value::Integer(number) => Some(number.to_string()),
+                    rusqlite::types::Value::Real(number) => Some(format!("{number:?}")),
+                    rusqlite::types::Value::Text(text) => Some(text),
+                    rusqlite::types::Value::Blob(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+                };
+                let rows = read.query_map([], |row| (0..width).map(|at| Ok(text(row.get(at)?))).collect()).unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+        }
+    }
+
     /// A view that this store will not take.
     pub fn refused_view(&self) -> &'static str {
         match self.target {
@@ -110,7 +133,7 @@ impl Fixture {
 }
 
 pub async fn bind(store: &Store) {
-    store.bind(&identity(), Some(60 * MINUTE), MINUTE, EMPTY_VIEW, |_, _| vec![]).await.unwrap();
+    store.bind(&identity(), Some(60 * MINUTE), MINUTE, EMPTY_VIEW, &[], |_, _| vec![]).await.unwrap();
 }
 
 pub fn identity() -> Identity {
@@ -139,6 +162,9 @@ pub fn checkpoint(partition: &PartitionId, claimed: &Claimed, owner: &str) -> Ch
         partials: vec![],
         dead_letters: vec![],
         gaps: vec![],
+        rollup: None,
+        tripped: None,
+        acts: vec![],
         at: Micros(1_700_000_001_000_000),
     }
 }
@@ -161,18 +187,25 @@ fn readers(n: i64, from: &[String]) -> Readers {
     }
 }
 
-/// Adds the partials' numbers, and tells from where in which order.
+/// Of hunts, adds the partials' numbers, and tells from where in which order. A rollup lists its shares, which are JSON values.
 pub fn merge() -> Merge {
-    Arc::new(|states| {
-        let mut sum = 0;
-        for (partition, state) in states {
-            let text = std::str::from_utf8(state).map_err(|e| e.to_string())?;
-            sum += text.parse::<i64>().map_err(|e| format!("{partition}: {e}"))?;
-        }
-        let from: Vec<String> =
-            states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
-        Ok(readers(sum, &from))
-    })
+    Merge { hunts: Arc::new(merge_hunts), rollup: Arc::new(|shares| Ok(vec![("shares".to_owned(), listed(shares))])) }
+}
+
+pub fn listed(shares: &[Vec<u8>]) -> String {
+    let shares: Vec<&str> = shares.iter().map(|share| std::str::from_utf8(share).unwrap()).collect();
+    format!("[{}]", shares.join(","))
+}
+
+fn merge_hunts(states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String> {
+    let mut sum = 0;
+    for (partition, state) in states {
+        let text = std::str::from_utf8(state).map_err(|e| e.to_string())?;
+        sum += text.parse::<i64>().map_err(|e| format!("{partition}: {e}"))?;
+    }
+    let from: Vec<String> =
+        states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
+    Ok(readers(sum, &from))
 }
 
 pub fn json(text: &str) -> serde_json::Value {

@@ -45,9 +45,13 @@ fn guarded(scratch: &Scratch, hba: &str, mut settings: Vec<(&'static str, String
 
 /// Until a session of this database waits for a lock.
 async fn await_a_waiting_session(url: &str) {
+    await_waiting_sessions(url, 1).await;
+}
+
+pub async fn await_waiting_sessions(url: &str, count: usize) {
     let database = url.rsplit('/').next().unwrap();
     let sql = format!("SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'");
-    await_until(|| async { !shared().query(url, &sql).is_empty() }).await;
+    await_until(|| async { shared().query(url, &sql).len() == count }).await;
 }
 
 fn fatal<T>(result: Result<T, Error>) -> String {

@@ -4,7 +4,9 @@ use super::{Fixture, both, fixture::*, owner};
 use huntline::position::{Epoch, Position};
 use huntline::record::PartitionId;
 use huntline::store::audit::digest;
-use huntline::store::{Error, Lag, LagReasons, Readers, Redefinition, Snapshot, Store, Target};
+use huntline::store::{
+    Error, Lag, LagReasons, Merge, Readers, Redefinition, Snapshot, Store, SummaryColumn, SummaryType, Target,
+};
 use huntline::time::Micros;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -35,19 +37,27 @@ fn redefinition(old: &str, new: &str) -> Redefinition {
         idle: None,
         lateness: 2 * MINUTE,
         empty_view: NEW_EMPTY.into(),
+        summary: vec![],
         convert: Arc::new(move |state| {
             let n = number(state)?;
             Ok((format!("{n}!").into_bytes(), shown(n, &[])))
         }),
-        merge: Arc::new(move |states| {
-            let mut sum = 0;
-            for (_, state) in states {
-                sum += number(state)?;
-            }
-            let from: Vec<String> =
-                states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
-            Ok(shown(sum, &from))
+        convert_rollup: Arc::new(|share| {
+            let text = std::str::from_utf8(share).map_err(|e| e.to_string())?;
+            Ok(format!("\"{text}!\"").into_bytes())
         }),
+        merge: Merge {
+            hunts: Arc::new(move |states| {
+                let mut sum = 0;
+                for (_, state) in states {
+                    sum += number(state)?;
+                }
+                let from: Vec<String> =
+                    states.iter().map(|(partition, state)| format!("{partition}={}", String::from_utf8_lossy(state))).collect();
+                Ok(shown(sum, &from))
+            }),
+            rollup: Arc::new(|shares| Ok(vec![("renamed".to_owned(), listed(shares))])),
+        },
         progress: Arc::new(|_, _| {}),
     }
 }
@@ -57,6 +67,7 @@ async fn a_redefinition_converts_every_partial_and_fences_every_owner(fixture: F
     let (a, b, unread) = (a0(), PartitionId::new("b", 1), PartitionId::new("b", 2));
     let held = store.claim(&a, &owner("a-owner")).await.unwrap();
     let mut first = checkpoint(&a, &held, "a-owner");
+    (first.rollup, first.tripped) = (Some(b"7".to_vec()), Some("too many".into()));
     first.partials = vec![
         snapshot("shared", 1),
         snapshot("only-a", 5),
@@ -65,7 +76,7 @@ async fn a_redefinition_converts_every_partial_and_fences_every_owner(fixture: F
     store.checkpoint(Arc::new(first.clone()), merge()).await.unwrap();
     let claimed = store.claim(&b, &owner("b-owner")).await.unwrap();
     let mut second = checkpoint(&b, &claimed, "b-owner");
-    (second.position, second.partials) = (Position(33), vec![snapshot("shared", 10)]);
+    (second.position, second.rollup, second.partials) = (Position(33), Some(b"8".to_vec()), vec![snapshot("shared", 10)]);
     store.checkpoint(Arc::new(second), merge()).await.unwrap();
     store.claim(&unread, &owner("b-owner")).await.unwrap();
 
@@ -75,7 +86,8 @@ async fn a_redefinition_converts_every_partial_and_fences_every_owner(fixture: F
         Arc::new(move |done, of| told.lock().unwrap().push((done, of)))
     };
     let by = fixture.another().await;
-    by.redefine(Redefinition { progress, ..redefinition("d1", "d2") }).await.unwrap();
+    let summary = vec![SummaryColumn { aggregate: "n".into(), kind: SummaryType::BigInt }];
+    by.redefine(Redefinition { progress, summary: summary.clone(), ..redefinition("d1", "d2") }).await.unwrap();
     let told = told.lock().unwrap().clone();
     assert_eq!((told.first(), told.last()), (Some(&(0, 4)), Some(&(4, 4))), "three partials and a merged hunt");
     assert!(told.is_sorted());
@@ -99,6 +111,15 @@ async fn a_redefinition_converts_every_partial_and_fences_every_owner(fixture: F
         [None, Some(digest(b"5!")), Some(digest(b"1!"))]
     );
 
+    assert_eq!(fixture.ask("SELECT n FROM hunt_summary ORDER BY hunt_id"), [Some("5".into()), Some("11".into())]);
+    let shares: Vec<_> = audit.partitions.iter().map(|partition| partition.rollup.as_deref()).collect();
+    assert_eq!(shares, [Some(&b"\"7!\""[..]), Some(b"\"8!\""), None]);
+    let lines = store.rollup().await.unwrap();
+    assert_eq!(
+        lines.iter().map(|line| (line.aggregate.as_str(), json(&line.value))).collect::<Vec<_>>(),
+        [("renamed", json(r#"["7!", "8!"]"#))]
+    );
+
     // The generation holds from where each partition is; what was never read has no such place.
     let generations = audit.generations;
     assert_eq!(generations.iter().map(|g| (g.number, g.definitions.as_str())).collect::<Vec<_>>(), [(1, "d1"), (2, "d2")]);
@@ -116,12 +137,13 @@ async fn a_redefinition_converts_every_partial_and_fences_every_owner(fixture: F
 
     let identity = |definitions: &str| huntline::store::Identity { definitions: definitions.into(), ..identity() };
     let bind = async |store: &Store, definitions: &str| {
-        store.bind(&identity(definitions), None, 2 * MINUTE, NEW_EMPTY, |_, _| vec![]).await
+        store.bind(&identity(definitions), None, 2 * MINUTE, NEW_EMPTY, &summary, |_, _| vec![]).await
     };
     assert!(matches!(bind(&by, "d1").await, Err(Error::Redefined { stored, .. }) if stored == "d2"));
     bind(&by, "d2").await.unwrap();
     let claimed = by.claim(&a, &owner("next")).await.unwrap();
     assert_eq!((claimed.epoch, claimed.checkpoint, claimed.position), (Epoch(3), 2, Some(Position(10))));
+    assert_eq!(claimed.tripped, None, "other definitions reset a breaker");
     let mut next = checkpoint(&a, &claimed, "next");
     next.position = Position(11);
     by.checkpoint(Arc::new(next), redefinition("", "").merge).await.unwrap();
