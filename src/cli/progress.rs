@@ -36,12 +36,6 @@ impl Progress {
         self.tell();
     }
 
-    pub fn set(&mut self, done: u64, of: u64) {
-        self.bar.set_length(of);
-        self.bar.set_position(done);
-        self.tell();
-    }
-
     fn tell(&mut self) {
         if let Some(done) = self.lines
             && self.told.elapsed() >= LINES

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long a store that is away is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a daemon has ended.
+const LOOK: Duration = Duration::from_millis(200);
 const LOST: &str = "the log no longer had these records when the view was rebuilt";
 
 #[derive(Clone, Debug, clap::Args)]
@@ -77,6 +79,12 @@ pub fn run(args: &RebuildArgs, out: &mut impl Write) -> anyhow::Result<u8> {
         hunts += came_to.1;
     }
     progress.at("swapping");
+    if Store::in_use(&target)? {
+        progress.say("the new view is built; stop the daemon on this store: the two are swapped as soon as it has ended");
+        while Store::in_use(&target)? {
+            std::thread::sleep(LOOK);
+        }
+    }
     rebuilder.runtime.block_on(Store::swap(&target, beside)).context("put the new store in the place of the old one")?;
     progress.end();
     let took = begun.elapsed();

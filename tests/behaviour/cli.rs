@@ -253,6 +253,8 @@ fn connecting_tells_what_kafka_and_the_store_have() {
     assert!(done.out.contains("no schema yet"), "{done:?}");
 
     assert_eq!(huntline(&["migrate", "--config", config.to_str().expect("UTF-8")]).code, Some(0));
+    // The relation whose columns hang on the definitions is made with the others.
+    assert!(postgres::query(&database, "SELECT hunt_id FROM huntline.hunt_summary").is_ok());
     let done = check(&format!("\"{topic}\", \"never-made\""));
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.err.contains("never-made") && done.out.contains("current"), "{done:?}");

@@ -2,7 +2,7 @@
 //! is planted, `run --from-now` and `rebuild` lead from one set of definitions to another, and the oracle agrees with what they leave.
 
 use crate::harness::daemon::{Daemon, Setup};
-use crate::harness::{Scratch, await_until, postgres};
+use crate::harness::{Process, Scratch, await_until, postgres};
 use crate::oracle::records::{HuntAt, Options, Records, Topic};
 use crate::oracle::{Definitions, LeftOut, Log, Said, recompute};
 use crate::platform::{Platform, compare_hunts, while_records_flow};
@@ -288,7 +288,8 @@ fn an_event_that_was_folded_twice_is_found() {
             };
             let again = NewRecord { value: Some(doubled.2.as_bytes()), ..new };
             let is_it = *partition == doubled.0 && record.offset == doubled.1.offset;
-            twice.append(if is_it { &[new, again][..] } else { std::slice::from_ref(&new) }).expect("appended");
+            let both = [new, again];
+            twice.append(if is_it { &both } else { &both[..1] }).expect("appended");
         }
     }
     drop(twice);
@@ -449,9 +450,17 @@ fn a_rebuilt_store_is_what_the_oracle_says_by_the_new_definitions() {
     site.built("base", BEFORE);
     let new = format!("{}{ADDED}", BEFORE.replace("of = \"/data/points\"", "of = \"/data/seconds\""));
     let config = site.config("base", &new);
-    let done = huntline(&["rebuild", "--config", config.to_str().expect("UTF-8")]);
-    assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.out.contains("3 partitions, 3,000 records, "), "{done:?}");
+    // The old daemon keeps serving until the new view is built.
+    let mut old = site.daemon("base", BEFORE);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_huntline"));
+    command.arg("rebuild").arg("--config").arg(&config).env_remove("RUST_LOG");
+    let mut rebuild = Process::start("rebuild", command, &site.scratch.join("rebuild.output"));
+    await_until(PATIENCE, "the new view is built", || if rebuild.tail().contains("stop the daemon") { Ok(()) } else { Err(rebuild.tail()) });
+    assert_eq!(old.http_get("/v1/hunts").0, 200);
+    assert_eq!(site.said(BEFORE).compare(&site.views("base")), None);
+    assert_eq!(old.sigterm(), Some(0), "{}", old.output());
+    assert_eq!(rebuild.await_exit(PATIENCE).code(), Some(0), "{}", rebuild.tail());
+    assert!(rebuild.tail().contains("3 partitions, 3,000 records, "), "{}", rebuild.tail());
     assert_eq!(site.said(&new).compare(&site.views("base")), None);
     assert_eq!(verify(&config).code, Some(0));
 
