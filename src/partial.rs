@@ -119,6 +119,11 @@ impl Fold {
         fold
     }
 
+    /// The aggregates' names, in the order of the definitions.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.aggregates.iter().map(|aggregate| aggregate.name.as_str())
+    }
+
     pub fn rollup(&self) -> &Rollup {
         &self.rollup
     }
@@ -219,7 +224,9 @@ impl Fold {
             }
         }
         for &i in &self.sessions {
-            if let (Keeper::Windowed(windowed), Kept::Windowed(Some(windows))) = (&self.aggregates[i].keeper, &mut partial.kept[i]) {
+            if let (Keeper::Windowed(windowed), Kept::Windowed(Some(windows))) =
+                (&self.aggregates[i].keeper, &mut partial.kept[i])
+            {
                 windowed.drop_final(windows, watermark);
             }
         }

@@ -30,8 +30,13 @@ pub struct Windowed {
 #[derive(Clone, Copy, Debug)]
 enum Grid {
     /// Windows of `length` that start at every multiple of `every`.
-    Aligned { length: i64, every: i64 },
-    Sessions { gap: i64 },
+    Aligned {
+        length: i64,
+        every: i64,
+    },
+    Sessions {
+        gap: i64,
+    },
 }
 
 /// What a windowed aggregate of one partial holds.
@@ -122,9 +127,7 @@ impl Windowed {
                 starts(event.time.0, length, every).map(|start| each(aligned.get(start))).sum()
             }
             // Of merged states none is longer than both, but where a sketch begins: see `Sessions::growth`.
-            (Windows::Sessions(sessions), Grid::Sessions { gap }) => {
-                PLACE + fixed + sessions.growth(&self.rule, gap, event)
-            }
+            (Windows::Sessions(sessions), Grid::Sessions { gap }) => PLACE + fixed + sessions.growth(&self.rule, gap, event),
             (windows, grid) => unreachable!("windows {windows:?} on {grid:?}"),
         }
     }
@@ -156,7 +159,11 @@ impl Windowed {
             out.push_str(&format!("{{\"start\":\"{start}\",\"end\":\"{at}\",\"value\":"));
             self.rule.write_json(state, out);
             if let Some(finals) = finals {
-                out.push_str(if finals.0.is_some_and(|watermark| at <= watermark) { ",\"final\":true" } else { ",\"final\":false" });
+                out.push_str(if finals.0.is_some_and(|watermark| at <= watermark) {
+                    ",\"final\":true"
+                } else {
+                    ",\"final\":false"
+                });
             }
             out.push('}');
         };

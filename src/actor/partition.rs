@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 
 /// How often time passes for the machine, and figures are shown.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a partition that waits for an operator asks the store whether one has acted.
+const ACTS: Duration = Duration::from_secs(1);
 
 pub type SideReader = Arc<dyn Fn(SideRead, mpsc::Sender<SideEvent>) + Send + Sync>;
 pub type StartResolver = Arc<dyn Fn(&PartitionId) -> Result<Position, String> + Send + Sync>;
@@ -98,12 +100,16 @@ pub struct PartitionActor {
     halted: Option<String>,
     /// Tells the events of this side read from those of one given up.
     side_read: u64,
+    /// When the store was last asked for acts; `None` while an answer is awaited.
+    asked_for_acts: Option<Instant>,
 }
 
 /// Times and counts between ticks.
 struct Figures {
     records: [::metrics::Counter; 5],
     firsts: Counts,
+    /// By aggregate.
+    late: Vec<::metrics::Counter>,
     /// Oldest record timestamp dispatched and not yet in a view, not yet in a checkpoint, in the checkpoint under way.
     unseen: Option<Micros>,
     unsaved: Option<Micros>,
@@ -117,6 +123,7 @@ impl PartitionActor {
         let figures = Figures {
             records: Outcome::ALL.map(|outcome| metrics::records(&partition.topic, outcome)),
             firsts: Counts::default(),
+            late: fold.names().map(metrics::late).collect(),
             unseen: None,
             unsaved: None,
             saving: None,
@@ -136,6 +143,7 @@ impl PartitionActor {
             end: None,
             halted: None,
             side_read: 0,
+            asked_for_acts: Some(Instant::now()),
         }
     }
 
@@ -294,6 +302,28 @@ impl PartitionActor {
         }
     }
 
+    /// Asks the store for acts of operators that are not done.
+    fn look_for_acts(&mut self, ctx: &mut Context<Self>) {
+        self.asked_for_acts = None;
+        let (store, partition) = (self.ports.store.clone(), self.partition.clone());
+        let asked = async move { store.open_acts(&partition).await };
+        ctx.spawn(asked.into_actor(self).map(|acts, act, ctx| {
+            act.asked_for_acts = Some(Instant::now());
+            match acts {
+                Ok(acts) => {
+                    for reset in acts.into_iter().filter(|open| open.act == store::Act::Reset) {
+                        tracing::info!(partition = %act.partition, by = ?reset.by, "an operator resets the breaker");
+                        act.step(Input::Reset { act: reset.id }, ctx);
+                    }
+                }
+                Err(error) => {
+                    metrics::store_errors(&error).increment(1);
+                    tracing::warn!(partition = %act.partition, %error, "the store will be asked for acts again");
+                }
+            }
+        }));
+    }
+
     /// Reads part of the log beside the main reader; its events come back one at a time.
     fn read_aside(&mut self, read: SideRead, ctx: &mut Context<Self>) {
         let (events, received) = mpsc::channel(2);
@@ -362,6 +392,10 @@ impl PartitionActor {
         ];
         for (counter, grown) in self.figures.records.iter().zip(grown) {
             counter.increment(grown as u64);
+        }
+        self.gauges.breaker_tripped(summary.tripped.is_some());
+        if summary.tripped.is_some() && self.asked_for_acts.is_some_and(|asked| asked.elapsed() >= ACTS) {
+            self.look_for_acts(ctx);
         }
         let changed = new != old;
         let shown = Shown { summary, address: ctx.address(), end: self.end, halted: self.halted.clone() };
@@ -436,6 +470,9 @@ message!(Replies, act, Replies, ctx, {
         metrics::event_to_view_seconds().record(seconds_since(oldest));
     }
     for reply in replies {
+        for (aggregate, events) in &reply.late_by {
+            act.figures.late[usize::from(*aggregate)].increment(u64::from(*events));
+        }
         act.step(Input::Reply(reply), ctx);
     }
 });

@@ -38,7 +38,7 @@ impl Distinct {
                 let kept = kept.get_or_insert_default();
                 kept.entry(key);
                 if kept.len() > exact_up_to as usize {
-                    self.to_sketch(exact_up_to);
+                    self.sketch(exact_up_to);
                 }
             }
         }
@@ -48,11 +48,11 @@ impl Distinct {
         match later {
             Distinct::Exact(None) => {}
             Distinct::Exact(Some(kept)) => kept.iter().for_each(|(key, ())| self.add(key, exact_up_to)),
-            Distinct::Sketch { keys, .. } => self.to_sketch(exact_up_to).merge(keys),
+            Distinct::Sketch { keys, .. } => self.sketch(exact_up_to).merge(keys),
         }
     }
 
-    fn to_sketch(&mut self, exact_up_to: u32) -> &mut Hyperloglog {
+    fn sketch(&mut self, exact_up_to: u32) -> &mut Hyperloglog {
         if let Distinct::Exact(kept) = self {
             let mut keys = Box::<Hyperloglog>::default();
             kept.iter().flat_map(|kept| kept.iter()).for_each(|(key, ())| keys.add(key));
@@ -171,10 +171,10 @@ mod tests {
 
     #[test]
     fn it_is_exact_within_its_range_and_never_falls_beyond() {
-        for exact_up_to in [1, 2, 8, 9, 100, 1024] {
+        for exact_up_to in [1, 9, 1024] {
             let mut distinct = Distinct::default();
             let mut last = 0;
-            for i in 1..=3_000u64 {
+            for i in 1..=2_500u64 {
                 let key = xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes());
                 for _ in 0..2 {
                     distinct.add(key, exact_up_to);
@@ -227,7 +227,9 @@ mod tests {
         }
 
         #[test]
-        fn damaged_bytes_are_read_as_they_stand_or_refused(a in keys(), at: prop::sample::Index, to: u8, exact_up_to in 1u32..100) {
+        fn damaged_bytes_are_read_as_they_stand_or_refused(
+            a in keys(), at: prop::sample::Index, to: u8, exact_up_to in 1u32..100,
+        ) {
             let mut damaged = bytes(&distinct(&a, exact_up_to));
             let at = at.index(damaged.len());
             damaged[at] = to;

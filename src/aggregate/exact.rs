@@ -50,8 +50,7 @@ impl Exact {
         self.0.as_ref().is_none_or(|sum| sum.digits.iter().all(|digit| *digit == 0))
     }
 
-    /// The floats and `int` together, rounded once: to the nearest float, of two equally near to the even one, and infinite beyond
-    /// the greatest.
+    /// The floats and `int` together, rounded once: to the nearest float, of two as near the even one; beyond the greatest infinite.
     pub fn to_f64_with(&self, int: i128) -> f64 {
         let mut sum = self.0.as_deref().cloned().unwrap_or_default();
         sum.add(int, ONE);
@@ -180,7 +179,7 @@ impl Integer {
         let half = dropped > 0 && self.bits_from(dropped - 1) & 1 == 1;
         let more = dropped > 0 && self.any_below(dropped - 1);
         let up = half && (more || mantissa & 1 == 1);
-        // The leading bit of the mantissa adds one to the exponent; so does a mantissa that rounds up to 2^53, to infinity at last.
+        // The mantissa's leading bit adds one to the exponent, and so does rounding up to 2^53, in the end to infinity.
         f64::from_bits(((dropped as u64) << 52) + mantissa + u64::from(up))
     }
 
@@ -380,7 +379,9 @@ mod tests {
         }
 
         #[test]
-        fn neither_order_nor_split_matters(floats in floats().prop_shuffle(), at: prop::sample::Index, other: prop::sample::Index) {
+        fn neither_order_nor_split_matters(
+            floats in floats().prop_shuffle(), at: prop::sample::Index, other: prop::sample::Index,
+        ) {
             let whole = bytes(&sum(&floats));
             let reversed: Vec<f64> = floats.iter().rev().copied().collect();
             prop_assert_eq!(&bytes(&sum(&reversed)), &whole);

@@ -282,8 +282,8 @@ mod tests {
     /// In units of the error it states: centred on the truth, and as wide as it says.
     #[test]
     fn estimates_are_unbiased_and_err_by_their_standard_error() {
-        const SEEDS: u64 = 150;
-        for keys in [1_500u64, 20_000] {
+        const SEEDS: u64 = 80;
+        for keys in [500u64, 8_000] {
             let truth = [keys, keys / 2, keys / 8];
             let mut errors = vec![];
             for seed in 0..SEEDS {
@@ -292,7 +292,7 @@ mod tests {
                     let key = hash(seed << 32 | i);
                     for (stage, few) in truth.iter().enumerate() {
                         if i < *few {
-                            funnel.add(key, stage as u32, 1_000);
+                            funnel.add(key, stage as u32, 400);
                         }
                     }
                 }
@@ -308,7 +308,6 @@ mod tests {
                 let of_stage = errors.iter().skip(stage).step_by(truth.len());
                 let mean = of_stage.clone().sum::<f64>() / SEEDS as f64;
                 let spread = (of_stage.map(|e| e * e).sum::<f64>() / SEEDS as f64).sqrt();
-                println!("{keys} keys, stage {stage}: mean {mean:+.3}, spread {spread:.3} standard errors");
                 assert!(mean.abs() < 4.0 / (SEEDS as f64).sqrt(), "mean {mean}");
                 assert!((spread - 1.0).abs() < 4.0 / (2.0 * SEEDS as f64).sqrt(), "spread {spread}");
             }
@@ -359,7 +358,9 @@ mod tests {
         }
 
         #[test]
-        fn damaged_bytes_are_read_as_they_stand_or_refused(a in seen(), at: prop::sample::Index, to: u8, exact_up_to in 1u32..150) {
+        fn damaged_bytes_are_read_as_they_stand_or_refused(
+            a in seen(), at: prop::sample::Index, to: u8, exact_up_to in 1u32..150,
+        ) {
             let mut damaged = bytes(&funnel(&a, exact_up_to));
             let at = at.index(damaged.len());
             damaged[at] = to;

@@ -22,6 +22,9 @@ const LISTED: usize = REGISTERS / 8;
 const LIST: u8 = 0;
 const ALL: u8 = 1;
 
+/// So far above the least rank, half a byte does not hold a rank.
+const FAR: u8 = 15;
+
 /// The registers that are not 0 in ascending order, or all.
 #[derive(Clone, Debug)]
 pub enum Hyperloglog {
@@ -58,8 +61,15 @@ impl Hyperloglog {
     }
 
     pub fn merge(&mut self, other: &Hyperloglog) {
-        for register in other.registers() {
-            self.raise(register);
+        match (&mut *self, other) {
+            (Hyperloglog::All(ours), Hyperloglog::All(theirs)) => {
+                ours.iter_mut().zip(theirs.iter()).for_each(|(our, their)| *our = *their.max(our));
+            }
+            (_, Hyperloglog::List(list)) => list.iter().for_each(|register| self.raise(*register)),
+            (Hyperloglog::List(_), Hyperloglog::All(_)) => {
+                self.write_out();
+                self.merge(other);
+            }
         }
     }
 
@@ -94,12 +104,11 @@ impl Hyperloglog {
 
     /// Those that are not 0, in ascending order.
     fn registers(&self) -> impl Iterator<Item = Register> + '_ {
-        let (list, all) = match self {
+        let (list, ranks) = match self {
             Hyperloglog::List(list) => (&list[..], &[][..]),
             Hyperloglog::All(ranks) => (&[][..], &ranks[..]),
         };
-        let all = all.iter().enumerate().filter(|(_, rank)| **rank > 0);
-        list.iter().copied().chain(all.map(|(index, rank)| Register { index: index as u16, rank: *rank }))
+        list.iter().copied().chain(listed(ranks))
     }
 
     pub fn estimate(&self) -> f64 {
@@ -118,55 +127,42 @@ impl Hyperloglog {
     }
 
     pub fn encode(&self, w: &mut Writer) {
-        let (mut count, mut list_bytes, mut least, mut far) = (0, 0, u8::MAX, 0);
-        for (step, register) in steps(self.registers()) {
-            count += 1;
-            list_bytes += width(packed(step, register.rank));
-            least = least.min(register.rank);
-        }
-        if count < REGISTERS {
-            least = 0;
-        }
-        for register in self.registers() {
-            far += usize::from(register.rank - least >= FAR);
-        }
-        if width(count as u64) + list_bytes <= 1 + REGISTERS / 2 + far {
-            w.byte(LIST);
-            w.unsigned(count as u64);
-            for (step, register) in steps(self.registers()) {
-                w.unsigned(packed(step, register.rank));
+        match self {
+            Hyperloglog::All(ranks) if !list_is_shorter(ranks) => {
+                w.byte(ALL);
+                encode_all(ranks, w);
             }
-        } else {
-            w.byte(ALL);
-            self.encode_all(least, w);
-        }
-    }
-
-    /// Half a byte each above the least, then a byte for each that this is too small for.
-    fn encode_all(&self, least: u8, w: &mut Writer) {
-        let mut ranks = [0; REGISTERS];
-        for register in self.registers() {
-            ranks[usize::from(register.index)] = register.rank;
-        }
-        w.byte(least);
-        for pair in ranks.chunks_exact(2) {
-            w.byte((pair[0] - least).min(FAR) | (pair[1] - least).min(FAR) << 4);
-        }
-        for rank in ranks.iter().filter(|rank| **rank - least >= FAR) {
-            w.byte(*rank - least - FAR);
+            _ => {
+                w.byte(LIST);
+                w.unsigned(self.registers().count() as u64);
+                for (step, register) in steps(self.registers()) {
+                    w.unsigned(packed(step, register.rank));
+                }
+            }
         }
     }
 
     pub fn decode(r: &mut Reader) -> Result<Hyperloglog> {
-        let form = r.byte("the form of a sketch")?;
-        let sketch = match form {
-            LIST => Self::decode_list(r)?,
-            ALL => Self::decode_all(r)?,
-            _ => return r.expected("a sketch (0 a list of registers, 1 all registers)"),
-        };
-        let mut again = Writer::default();
-        sketch.encode(&mut again);
-        if again.finish()[0] != form { r.expected("the shorter form of a sketch") } else { Ok(sketch) }
+        match r.byte("the form of a sketch")? {
+            LIST => {
+                let sketch = Self::decode_list(r)?;
+                match &sketch {
+                    Hyperloglog::All(ranks) if !list_is_shorter(ranks) => {
+                        r.expected("all registers, which is shorter than so long a list")
+                    }
+                    _ => Ok(sketch),
+                }
+            }
+            ALL => {
+                let ranks = decode_all(r)?;
+                if list_is_shorter(&ranks) {
+                    r.expected("a list of registers, which is shorter")
+                } else {
+                    Ok(Hyperloglog::All(ranks))
+                }
+            }
+            _ => r.expected("a sketch (0 a list of registers, 1 all registers)"),
+        }
     }
 
     fn decode_list(r: &mut Reader) -> Result<Hyperloglog> {
@@ -183,30 +179,59 @@ impl Hyperloglog {
         }
         Ok(sketch)
     }
+}
 
-    fn decode_all(r: &mut Reader) -> Result<Hyperloglog> {
-        let least = r.byte("the least rank")?;
-        let mut ranks = Box::new([0; REGISTERS]);
-        for pair in ranks.chunks_exact_mut(2) {
-            let both = r.byte("two registers")?;
-            (pair[0], pair[1]) = (both & 15, both >> 4);
-        }
-        if !ranks.contains(&0) {
-            return r.expected("a register of the least rank");
-        }
-        for rank in ranks.iter_mut() {
-            let far = if *rank == FAR { r.byte("a far register")? } else { 0 };
-            match rank.checked_add(far).and_then(|above| above.checked_add(least)) {
-                Some(whole) if whole <= GREATEST_RANK => *rank = whole,
-                _ => return r.expected("a rank of at most 51"),
-            }
-        }
-        Ok(Hyperloglog::All(ranks))
+/// Whether the registers take fewer bytes listed. A list as short as is kept in memory always does.
+fn list_is_shorter(ranks: &[u8; REGISTERS]) -> bool {
+    let least = least(ranks);
+    let all = 1 + REGISTERS / 2 + ranks.iter().filter(|rank| **rank - least >= FAR).count();
+    let count = ranks.iter().filter(|rank| **rank > 0).count();
+    // A listed register takes a byte or more: spares counting them where it is plain.
+    count <= all
+        && width(count as u64) + steps(listed(ranks)).map(|(step, register)| width(packed(step, register.rank))).sum::<usize>()
+            <= all
+}
+
+fn least(ranks: &[u8; REGISTERS]) -> u8 {
+    ranks.iter().copied().fold(u8::MAX, u8::min)
+}
+
+/// Half a byte each above the least, then a byte for each that this is too small for.
+fn encode_all(ranks: &[u8; REGISTERS], w: &mut Writer) {
+    let least = least(ranks);
+    w.byte(least);
+    for pair in ranks.chunks_exact(2) {
+        w.byte((pair[0] - least).min(FAR) | (pair[1] - least).min(FAR) << 4);
+    }
+    for rank in ranks.iter().filter(|rank| **rank - least >= FAR) {
+        w.byte(*rank - least - FAR);
     }
 }
 
-/// What half a byte cannot hold.
-const FAR: u8 = 15;
+fn decode_all(r: &mut Reader) -> Result<Box<[u8; REGISTERS]>> {
+    let lowest = r.byte("the least rank")?;
+    let mut ranks = Box::new([0; REGISTERS]);
+    for pair in ranks.chunks_exact_mut(2) {
+        let both = r.byte("two registers")?;
+        (pair[0], pair[1]) = (both & 15, both >> 4);
+    }
+    if !ranks.contains(&0) {
+        return r.expected("a register of the least rank");
+    }
+    for rank in ranks.iter_mut() {
+        let far = if *rank == FAR { r.byte("a far register")? } else { 0 };
+        match rank.checked_add(far).and_then(|above| above.checked_add(lowest)) {
+            Some(whole) if whole <= GREATEST_RANK => *rank = whole,
+            _ => return r.expected("a rank of at most 51"),
+        }
+    }
+    Ok(ranks)
+}
+
+/// Those that are not 0, in ascending order.
+fn listed(ranks: &[u8]) -> impl Iterator<Item = Register> + '_ {
+    ranks.iter().enumerate().filter(|(_, rank)| **rank > 0).map(|(index, rank)| Register { index: index as u16, rank: *rank })
+}
 
 /// Each register with how many of rank 0 lie between it and the one before.
 fn steps(registers: impl Iterator<Item = Register>) -> impl Iterator<Item = (u16, Register)> {
@@ -302,16 +327,14 @@ mod tests {
         assert_eq!(of(1 << 49), (0, 1));
     }
 
-    /// The sum over keys k of P(error) falls as the paper says: no bias, and 0.81 % once registers are full.
     #[test]
     fn estimates_are_unbiased_and_within_one_percent() {
-        for (size, seeds) in [(2_000, 200), (10_000, 200), (40_000, 100), (100_000, 50), (1_000_000, 10)] {
+        for (size, seeds) in [(2_000, 200), (10_000, 100), (100_000, 25), (1_000_000, 4)] {
             let errors: Vec<f64> = (0..seeds)
                 .map(|seed| sketch((0..size).map(|i| key(seed + 7 * size, i))).estimate() / size as f64 - 1.0)
                 .collect();
             let mean = errors.iter().sum::<f64>() / seeds as f64;
             let spread = (errors.iter().map(|e| e * e).sum::<f64>() / seeds as f64).sqrt();
-            println!("{size}: mean {:+.4} %, spread {:.4} %", mean * 100.0, spread * 100.0);
             // Four standard errors of the mean, and of the spread itself (χ²).
             assert!(mean.abs() < 4.0 * 0.0082 / (seeds as f64).sqrt(), "{size}: mean error {mean}");
             assert!(spread < 0.0082 * (1.0 + 4.0 / (2.0 * seeds as f64).sqrt()), "{size}: spread {spread}");
@@ -335,19 +358,16 @@ mod tests {
     #[test]
     fn every_size_reads_back_and_no_add_lengthens_it_by_more_than_its_growth() {
         let mut sketch = Hyperloglog::default();
-        let mut before = bytes(&sketch).len();
-        for i in 0..120_000u64 {
+        let mut before = bytes(&sketch);
+        for i in 0..100_000u64 {
+            let looked_at = i < 300 || i % 499 < 2;
             sketch.add(key(3, i));
-            if i < 3_000 || i % 97 < 2 {
+            if looked_at {
                 let now = bytes(&sketch);
-                if i < 3_000 || i % 97 == 1 {
-                    assert!(now.len() <= before + Hyperloglog::GROWTH, "{i}: {before} to {}", now.len());
-                }
-                before = now.len();
+                assert!(i >= 300 && i % 499 == 0 || now.len() <= before.len() + Hyperloglog::GROWTH, "{i}: {}", now.len());
                 assert!(now.len() < 8_400);
-                if i % 11 == 0 {
-                    assert_eq!(bytes(&decode(&now).unwrap()), now);
-                }
+                assert_eq!(bytes(&decode(&now).unwrap()), now);
+                before = now;
             }
         }
     }
@@ -387,7 +407,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_as_they_stand_or_refused(list: Vec<u8>, all in proptest::collection::vec(any::<u8>(), REGISTERS / 2..REGISTERS)) {
+        fn any_bytes_are_read_as_they_stand_or_refused(
+            list: Vec<u8>,
+            all in proptest::collection::vec(any::<u8>(), REGISTERS / 2..REGISTERS),
+        ) {
             for (form, body) in [(LIST, &list), (ALL, &all)] {
                 let bytes_of_it = [&[form], &body[..]].concat();
                 if let Ok(read) = decode(&bytes_of_it) {

@@ -12,8 +12,8 @@ pub mod exact;
 pub mod extremum;
 pub mod funnel;
 pub mod hyperloglog;
-pub mod ordered;
 pub mod number;
+pub mod ordered;
 pub mod quantiles;
 pub mod sum;
 pub mod top;
@@ -165,9 +165,7 @@ impl Rule {
                 limit: *limit as usize,
                 exact_up_to: *exact_up_to,
             },
-            Kind::Quantiles { of, at } => {
-                Rule::Quantiles { of: number(of), at: at.iter().map(|q| Quantile::new(*q)).collect() }
-            }
+            Kind::Quantiles { of, at } => Rule::Quantiles { of: number(of), at: at.iter().map(|q| Quantile::new(*q)).collect() },
             Kind::Funnel { by, stages, exact_up_to } => Rule::Funnel {
                 by: key(by),
                 stages: stages.iter().map(|stage| plan.type_number(stage).expect("a funnel's stages are listed types")).collect(),
@@ -208,9 +206,7 @@ impl Rule {
     pub fn growth(&self, state: &State, event: &Occurrence) -> usize {
         match (self, state) {
             (Rule::Distinct { exact_up_to, .. }, State::Distinct(distinct)) => distinct.growth(*exact_up_to),
-            (Rule::Top { by, exact_up_to, .. }, State::Top(top)) => {
-                top.growth(event.text(*by).unwrap_or_default(), *exact_up_to)
-            }
+            (Rule::Top { by, exact_up_to, .. }, State::Top(top)) => top.growth(event.text(*by).unwrap_or_default(), *exact_up_to),
             (Rule::Quantiles { .. }, State::Quantiles(quantiles)) => quantiles.growth(),
             (Rule::Funnel { exact_up_to, .. }, State::Funnel(funnel)) => funnel.growth(*exact_up_to),
             (rule, _) => rule.largest_encoding().unwrap_or_default(),
@@ -347,9 +343,7 @@ impl Rule {
             Rule::Distinct { exact_up_to, .. } => State::Distinct(Distinct::decode(r, *exact_up_to)?),
             Rule::Top { exact_up_to, zero, .. } => State::Top(Top::decode(r, zero, *exact_up_to)?),
             Rule::Quantiles { .. } => State::Quantiles(Quantiles::decode(r)?),
-            Rule::Funnel { stages, exact_up_to, .. } => {
-                State::Funnel(Funnel::decode(r, stages.len() as u32, *exact_up_to)?)
-            }
+            Rule::Funnel { stages, exact_up_to, .. } => State::Funnel(Funnel::decode(r, stages.len() as u32, *exact_up_to)?),
         })
     }
 

@@ -15,6 +15,9 @@ const EMPTY: u64 = 0;
 /// Up to here the table is a plain sorted list.
 const LISTED: u32 = 8;
 
+/// Slots past the places, for the last keys to move up into.
+const PAST: usize = 16;
+
 /// The bound of 64-bit keys.
 pub const ALL_KEYS: f64 = 18_446_744_073_709_551_616.0;
 
@@ -38,12 +41,26 @@ impl<V> Default for Ordered<V> {
 impl<V: Copy + Default> Ordered<V> {
     /// The table of these keys, which ascend. `bound` is above them and whatever key is to come: 2^64, or less if it is known.
     pub fn of(keys: &[(u64, V)], bound: f64) -> Self {
-        let mut table = Self::default();
-        if keys.len() > LISTED as usize {
-            let room = u32::try_from(keys.len() + 1).expect("a table's keys are counted in 32 bits");
-            table.lay_out(room, places(room) as f64 / bound);
+        if keys.len() <= LISTED as usize {
+            return Self { slots: keys.to_vec(), len: keys.len() as u32, ..Self::default() };
         }
-        keys.iter().for_each(|(key, value)| table.push(*key, *value));
+        let room = u32::try_from(keys.len() + 1).expect("a table's keys are counted in 32 bits");
+        Self::laid_out(keys.iter().copied(), room, places(room) as f64 / bound)
+    }
+
+    fn laid_out(keys: impl Iterator<Item = (u64, V)>, room: u32, scale: f64) -> Self {
+        let mut table = Self { slots: vec![(EMPTY, V::default()); places(room) + PAST], scale, len: 0, room };
+        let mut next = 0;
+        for (key, value) in keys {
+            let at = table.place(key).max(next);
+            if at >= table.slots.len() {
+                table.extend(at + 1);
+            }
+            table.slots[at] = (key, value);
+            table.len += 1;
+            next = at + 1;
+        }
+        table.slots.truncate(next);
         table
     }
 
@@ -72,15 +89,6 @@ impl<V: Copy + Default> Ordered<V> {
             }
         };
         &mut self.slots[at].1
-    }
-
-    fn push(&mut self, key: u64, value: V) {
-        debug_assert!(key != EMPTY && self.slots.last().is_none_or(|(last, _)| *last < key));
-        if self.len >= self.room {
-            self.widen();
-        }
-        let at = self.place(key).max(self.slots.len());
-        self.append(at, key, value);
     }
 
     /// Takes the greatest key away. The layout may narrow to what is left: keys that come later are best less than this one.
@@ -119,29 +127,22 @@ impl<V: Copy + Default> Ordered<V> {
     }
 
     fn insert(&mut self, at: usize, key: u64) -> usize {
+        self.len += 1;
         if at >= self.slots.len() {
-            self.append(at, key, V::default());
+            self.extend(at + 1);
+            self.slots[at] = (key, V::default());
             return at;
         }
         match self.slots[at..].iter().position(|(other, _)| *other == EMPTY) {
             Some(until) => self.slots.copy_within(at..at + until, at + 1),
             None => {
-                let last = self.slots[self.slots.len() - 1];
                 let end = self.slots.len();
-                self.slots.copy_within(at..end - 1, at + 1);
                 self.extend(end + 1);
-                self.slots[end] = last;
+                self.slots.copy_within(at..end, at + 1);
             }
         }
         self.slots[at] = (key, V::default());
-        self.len += 1;
         at
-    }
-
-    fn append(&mut self, at: usize, key: u64, value: V) {
-        self.extend(at + 1);
-        self.slots[at] = (key, value);
-        self.len += 1;
     }
 
     fn extend(&mut self, len: usize) {
@@ -159,11 +160,7 @@ impl<V: Copy + Default> Ordered<V> {
     }
 
     fn lay_out(&mut self, room: u32, scale: f64) {
-        let slots = Vec::with_capacity(places(room) + 16);
-        let old = std::mem::replace(self, Self { slots, scale, len: 0, room });
-        for (key, value) in old.iter() {
-            self.push(key, value);
-        }
+        *self = Self::laid_out(self.iter(), room, scale);
     }
 }
 

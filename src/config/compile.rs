@@ -25,15 +25,8 @@ use std::time::Duration;
 pub(super) fn compile(written: &Written, layers: &[Layer], problems: &mut Vec<Problem>, this_version: bool) -> Option<Settings> {
     let mut compiler = Compiler { layers, problems };
     let settings = compiler.settings(written);
-    if this_version {
-        for (path, found, expected) in definitions::not_yet(&settings.definitions) {
-            if !compiler.has_problem_at(&path) {
-                compiler.refuse(&path, found, expected);
-            }
-        }
-        if settings.failure.policy == Policy::Park {
-            compiler.refuse(&Path::of(["failure", "policy"]), "\"park\"", "\"dead_letter\": this version does not park yet");
-        }
+    if this_version && settings.failure.policy == Policy::Park {
+        compiler.refuse(&Path::of(["failure", "policy"]), "\"park\"", "\"dead_letter\": this version does not park yet");
     }
     compiler.problems.is_empty().then_some(settings)
 }

@@ -6,7 +6,7 @@ use super::compile::Compiler;
 use super::layer::{Path, quote};
 use super::structure::nearest;
 use super::written::{self, PlaceText, Written};
-use crate::definitions::{Aggregate, Definitions, EventPlaces, Kind, Place, Pointer, Shape, TimeRules, Window};
+use crate::definitions::{Aggregate, Definitions, EventPlaces, Place, Pointer, Shape, TimeRules, Window};
 use std::collections::BTreeMap;
 
 pub(super) fn compile(c: &mut Compiler<'_>, written: &Written, topics_read: Option<&[String]>) -> Definitions {
@@ -141,41 +141,4 @@ fn rollup(c: &mut Compiler<'_>, written: &Written, aggregates: &[Aggregate]) -> 
         }
     }
     names
-}
-
-/// What the configuration knows and this version does not yet do: where it stands, what was found and what was expected.
-pub(super) fn not_yet(definitions: &Definitions) -> Vec<(Path, String, String)> {
-    let mut refused = Vec::new();
-    for aggregate in &definitions.aggregates {
-        let path = Path::of(["aggregates"]).key(&aggregate.name);
-        match &aggregate.kind {
-            Kind::Count
-            | Kind::Sum { .. }
-            | Kind::Min { .. }
-            | Kind::Max { .. }
-            | Kind::Mean { .. }
-            | Kind::First { .. }
-            | Kind::Last { .. } => {}
-            Kind::Distinct { .. } | Kind::Top { .. } | Kind::Quantiles { .. } | Kind::Funnel { .. } => {
-                let expected = "a kind that this version has: count, sum, min, max, mean, first or last";
-                refused.push((path.key("kind"), format!("{:?}", aggregate.kind.name()), expected.into()));
-            }
-        }
-        if aggregate.window.is_some() {
-            refused.push((path.key("window"), "a window".into(), "no window: this version has none yet".into()));
-        }
-    }
-    if !definitions.rollup.is_empty() {
-        refused.push((
-            Path::of(["rollup", "aggregates"]),
-            list_found(&definitions.rollup),
-            "an empty list: this version has no rollup yet".into(),
-        ));
-    }
-    refused
-}
-
-fn list_found(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| quote(name)).collect();
-    format!("[{}]", quoted.join(", "))
 }

@@ -42,6 +42,7 @@ impl Live for LiveDaemon {
                 end: shown.end.map(|end| end.max(shown.summary.dispatched)),
                 state: match (shown.halted, shown.summary.phase) {
                     (Some(_), _) => "halted",
+                    (None, Phase::Running) if shown.summary.tripped.is_some() => "tripped",
                     (None, Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning) => "claiming",
                     (None, Phase::Running) => "running",
                     (None, Phase::Releasing | Phase::Ended) => "releasing",
@@ -54,6 +55,9 @@ impl Live for LiveDaemon {
     fn readiness(&self) -> Vec<String> {
         let mut why = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (partition, shown) in self.shown() {
+            if let Some(tripped) = &shown.summary.tripped {
+                why.push(format!("{partition}: the breaker tripped: {tripped}"));
+            }
             match (shown.halted, shown.summary.phase) {
                 (Some(halted), _) => why.push(format!("{partition} stands still: {halted}")),
                 (None, Phase::Running | Phase::Releasing) => {}

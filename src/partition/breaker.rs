@@ -137,7 +137,10 @@ mod tests {
         breaker.rejected(Offset(11), Reason::NotJson, "later");
         assert!(breaker.trips());
         let why = breaker.why();
-        assert!(why.contains("2 of the newest 2 records") && why.contains("offset 10, is bad_hunt: the hunt: found nothing"), "{why}");
+        assert!(
+            why.contains("2 of the newest 2 records") && why.contains("offset 10, is bad_hunt: the hunt: found nothing"),
+            "{why}"
+        );
         breaker.reset();
         breaker.rejected(Offset(12), Reason::NotJson, "again");
         assert!(!breaker.trips());

@@ -94,7 +94,8 @@ impl Sessions {
     /// What joining may add: the states joined stand in the encoding already, and a sketch that begins is bounded by its kind's own growth.
     pub(super) fn growth(&self, rule: &Rule, gap: i64, event: &Occurrence) -> usize {
         let joined = self.joined_by(event.time.0, event.time.0 + gap);
-        rule.growth(&rule.start(), event) + self.sessions[joined].iter().map(|session| rule.growth(&session.state, event)).sum::<usize>()
+        rule.growth(&rule.start(), event)
+            + self.sessions[joined].iter().map(|session| rule.growth(&session.state, event)).sum::<usize>()
     }
 
     /// Nothing was ever in it.

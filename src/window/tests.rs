@@ -1,3 +1,5 @@
+//! Windows one at a time: which take an event, which refuse it, which are kept, joined and final.
+
 use super::*;
 use crate::decode::{Decoded, Field};
 use crate::position::{Epoch, Offset, Position};
@@ -189,7 +191,11 @@ fn malformed_windows_are_refused() {
         encoded(&|w: &mut Writer| {
             w.unsigned(numbers.len() as u64);
             for (i, number) in numbers.iter().enumerate() {
-                if i == 0 { w.signed(*number) } else { w.unsigned(*number as u64) }
+                if i == 0 {
+                    w.signed(*number)
+                } else {
+                    w.unsigned(*number as u64)
+                }
                 least(w);
             }
         })

@@ -7,6 +7,7 @@
 
 mod cli;
 mod config;
+mod documentation;
 mod grafana;
 mod harness;
 mod isolation;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 /// Far fewer than the simulation runs.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 3000;
 
 fn is_noticed(bug: Bug) {
     quiet_planted_panics();

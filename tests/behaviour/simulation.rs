@@ -433,8 +433,9 @@ impl Simulation<'_> {
             breaker: Limit { records: BREAKER.0, share: BREAKER.1 },
         };
         let name = format!("p{n}");
-        let machine = Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), self.world.fold.clone(), settings)
-            .sweeping(self.rng.usize(1..6));
+        let machine =
+            Machine::new(self.world.partition.clone(), name.clone(), self.world.plan.clone(), self.world.fold.clone(), settings)
+                .sweeping(self.rng.usize(1..6));
         let mut process = Process {
             name,
             machine,

@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_the_same_is_equal_as_shown() {
+        let mut more = Estimate::of_float(0.3);
+        more.add(Estimate::of_float(2f64.powi(-80)));
+        assert_eq!(more.compare(Estimate::of_float(0.3)), Ordering::Greater);
+        assert_eq!(more.compare_shown(Estimate::of_float(0.3)), Ordering::Equal);
+        assert_eq!(Estimate::of_int((1 << 60) + 1).compare_shown(Estimate::of_int(1 << 60)), Ordering::Greater);
+    }
+
+    #[test]
     fn what_does_not_fit_is_returned() {
         let mut sum = Estimate::of_float(1e200);
         sum.add(Estimate::of_float(1e100));

@@ -3,7 +3,9 @@
 //! Invariant: nothing that leaves the table depends on the order it happens to lie in: whoever shows
 //! its entries sorts them, whoever folds them does so in a way in which order means nothing.
 
+use crate::codec::{Reader, Result, Writer};
 use hashbrown::HashTable;
+use std::cmp::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// An empty one allocates nothing; one of up to 14 keys takes 16 entries of memory or fewer.
@@ -19,6 +21,10 @@ impl<V> Default for Table<V> {
 impl<V> Table<V> {
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     #[inline]
@@ -52,10 +58,64 @@ impl<V> Table<V> {
         Table(mapped)
     }
 
-    /// In the order of the keys' bytes.
-    pub fn sorted(&self) -> Vec<(&[u8], &V)> {
+    /// In the order of the keys' bytes, each with what `encode` writes of its value.
+    pub fn encode(&self, encode: impl Fn(&V, &mut Writer), w: &mut Writer) {
         let mut entries: Vec<_> = self.iter().collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
+        w.unsigned(entries.len() as u64);
+        for (key, value) in entries {
+            w.text(key);
+            encode(value, w);
+        }
+    }
+
+    pub fn decode(r: &mut Reader, decode: impl Fn(&mut Reader) -> Result<V>, exact_up_to: u32) -> Result<Table<V>> {
+        let count = r.count("the number of keys")?;
+        if count > exact_up_to as usize {
+            return r.expected("no more keys than exact_up_to");
+        }
+        let mut table = Table::default();
+        let mut before = None;
+        for _ in 0..count {
+            let key = r.text("a key")?;
+            if before.is_some_and(|before| before >= key) || std::str::from_utf8(key).is_err() {
+                return r.expected("keys in ascending order, of UTF-8");
+            }
+            before = Some(key);
+            table.insert(key, decode(r)?);
+        }
+        Ok(table)
+    }
+
+    /// At most `limit` items, those that `compare` finds greatest first, equal ones by key; `write` writes what follows `"value":`.
+    pub fn write_json(
+        &self,
+        limit: usize,
+        compare: impl Fn(&V, &V) -> Ordering,
+        write: impl Fn(&V, &mut String),
+        out: &mut String,
+    ) {
+        out.push('[');
+        for (i, (key, value)) in self.greatest(limit, compare).into_iter().enumerate() {
+            let key = std::str::from_utf8(key).expect("keys are UTF-8, as decode checked");
+            let key = serde_json::to_string(key).expect("a string is JSON");
+            out.push_str(if i == 0 { "{\"key\":" } else { ",{\"key\":" });
+            out.push_str(&key);
+            out.push_str(",\"value\":");
+            write(value, out);
+            out.push('}');
+        }
+        out.push(']');
+    }
+
+    fn greatest(&self, limit: usize, compare: impl Fn(&V, &V) -> Ordering) -> Vec<(&[u8], &V)> {
+        let order = |a: &(&[u8], &V), b: &(&[u8], &V)| compare(b.1, a.1).then_with(|| a.0.cmp(b.0));
+        let mut entries: Vec<_> = self.iter().collect();
+        if limit < entries.len() {
+            entries.select_nth_unstable_by(limit, order);
+            entries.truncate(limit);
+        }
+        entries.sort_unstable_by(order);
         entries
     }
 }
