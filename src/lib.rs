@@ -48,6 +48,6 @@ pub mod cli;
 pub mod daemon;
 pub mod generate;
 pub mod rebuild;
-pub mod verify;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
+pub mod verify;

@@ -34,7 +34,13 @@ pub struct Difference {
 }
 
 impl Difference {
-    pub fn new(partition: &PartitionId, hunt: Option<&str>, what: &str, stored: impl fmt::Display, recomputed: impl fmt::Display) -> Self {
+    pub fn new(
+        partition: &PartitionId,
+        hunt: Option<&str>,
+        what: &str,
+        stored: impl fmt::Display,
+        recomputed: impl fmt::Display,
+    ) -> Self {
         Difference {
             topic: partition.topic.to_string(),
             partition: partition.partition,

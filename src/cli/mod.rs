@@ -55,7 +55,9 @@ pub enum Command {
     /// List dead letters, show one
     DeadLetters(DeadLettersArgs),
     /// Fold the log again and compare every partial with the store
-    #[command(after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough.")]
+    #[command(
+        after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
+    )]
     Verify(verify::VerifyArgs),
     /// Build a new view from the log with the configured definitions, beside the old one, then swap
     Rebuild(rebuild::RebuildArgs),

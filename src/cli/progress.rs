@@ -43,10 +43,17 @@ impl Progress {
             self.told = Instant::now();
             let (position, of) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let rate = per_second(position, self.begun.elapsed());
-            let left = of.saturating_sub(position).checked_div(rate).map_or(String::new(), |seconds| {
-                format!(", {} left", HumanDuration(Duration::from_secs(seconds)))
-            });
-            eprintln!("{done} {} of {}, {} a second{left}  {}", HumanCount(position), HumanCount(of), HumanCount(rate), self.bar.message());
+            let left = of
+                .saturating_sub(position)
+                .checked_div(rate)
+                .map_or(String::new(), |seconds| format!(", {} left", HumanDuration(Duration::from_secs(seconds))));
+            eprintln!(
+                "{done} {} of {}, {} a second{left}  {}",
+                HumanCount(position),
+                HumanCount(of),
+                HumanCount(rate),
+                self.bar.message()
+            );
         }
     }
 

@@ -251,7 +251,9 @@ impl Rebuilder {
                 Found::Gap { from, to } if accept_loss => {
                     gaps.push(Gap { hunt_id: None, from, to, reason: LOST.to_owned(), found_at: now() });
                 }
-                Found::Gap { from, to } => bail!("{id}: the log has lost {from} to {to} meanwhile: rebuild again, or --accept-loss"),
+                Found::Gap { from, to } => {
+                    bail!("{id}: the log has lost {from} to {to} meanwhile: rebuild again, or --accept-loss")
+                }
                 Found::Batch(batch) => {
                     if catch_unwind(AssertUnwindSafe(|| refold.take(&batch, now(), &mut letters))).is_err() {
                         return Ok(Err(refold.in_hand()));

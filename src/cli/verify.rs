@@ -53,7 +53,8 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
         }
     };
     let settings = loaded.settings;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
     let store = runtime.block_on(Store::open_reader(&store_target(&settings.store)))?;
     let audit = runtime.block_on(store.audit()).context("read what the store says")?;
     let configured = config::definitions_json(&settings.definitions);
@@ -79,7 +80,11 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     progress.end();
     report.seconds = begun.elapsed().as_secs_f64();
     report.records_per_second = per_second(report.records, begun.elapsed());
-    if args.json { writeln!(out, "{}", serde_json::to_string(&report)?)? } else { report.print(out)? }
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?
+    } else {
+        report.print(out)?
+    }
     Ok(report.exit_code())
 }
 
@@ -243,7 +248,8 @@ impl Verifier {
             Folded::Panicked(offset) => Ok(vec![panicked(id, offset)]),
             Folded::All(refolded) => {
                 let mut found = look.differences(id, &refolded);
-                let named: Vec<&String> = hunts.iter().filter(|hunt| !found.iter().any(|d| d.hunt_id.as_ref() == Some(hunt))).collect();
+                let named: Vec<&String> =
+                    hunts.iter().filter(|hunt| !found.iter().any(|d| d.hunt_id.as_ref() == Some(hunt))).collect();
                 let gone = named.into_iter().map(|hunt| {
                     let stored = format!("another at {then}, the log's at {position}");
                     Difference::new(id, Some(hunt), "state", stored, "the same again by the second look")

@@ -53,7 +53,9 @@ fn changes(old: &Definitions, new: &Definitions) -> Vec<Change> {
     let mut found = Vec::new();
     let of_places = |key: &str| match key {
         "hunt" => Ok("records from the present positions on go to the hunt that is read there"),
-        "id" => Ok("holds for records from the present positions on; one that repeats an event from before them may not be recognised"),
+        "id" => Ok(
+            "holds for records from the present positions on; one that repeats an event from before them may not be recognised",
+        ),
         _ => Ok(LATER_RECORDS),
     };
     compare(&mut found, "[event]", &places(&old.event), &places(&new.event), of_places);
@@ -65,7 +67,11 @@ fn changes(old: &Definitions, new: &Definitions) -> Vec<Change> {
     }
     let last = |definitions: &Definitions| [("last", definitions.dedup_last.to_string())];
     compare(&mut found, "[dedup]", &last(old), &last(new), |_| {
-        Ok(if new.dedup_last > old.dedup_last { "the memory grows from the ids in it now" } else { "the newest ids stay in the memory" })
+        Ok(if new.dedup_last > old.dedup_last {
+            "the memory grows from the ids in it now"
+        } else {
+            "the newest ids stay in the memory"
+        })
     });
     compare(&mut found, "[time]", &time(old), &time(new), |key| {
         let reopens = key == "idle" && new.time.idle.is_none_or(|new| old.time.idle.is_some_and(|old| new > old));
@@ -83,7 +89,10 @@ fn changes(old: &Definitions, new: &Definitions) -> Vec<Change> {
                 found.push(Change { what: format!("aggregate {name} ({}) was added", added.kind.name()), from_now: Ok(ADDED) });
             }
             (Some(removed), None) => {
-                found.push(Change { what: format!("aggregate {name} ({}) was removed", removed.kind.name()), from_now: Ok(REMOVED) });
+                found.push(Change {
+                    what: format!("aggregate {name} ({}) was removed", removed.kind.name()),
+                    from_now: Ok(REMOVED),
+                });
             }
             (Some(old), Some(new)) => {
                 let of_aggregate = |key: &str| altered(key, &old, &new);

@@ -53,9 +53,12 @@ impl Redefined {
     /// The ways on, each with its command; `options` are those that name the configuration, with a space before each.
     pub fn ways_on(&self, options: &str) -> String {
         let mut ways = String::from("ways on:");
-        ways += &format!("\n  huntline rebuild{options}\n    folds the log again from its start into a new view beside this one, then swaps");
+        ways += &format!(
+            "\n  huntline rebuild{options}\n    folds the log again from its start into a new view beside this one, then swaps"
+        );
         if self.changes.iter().all(|change| change.from_now.is_ok()) {
-            ways += &format!("\n  huntline run --from-now{options}\n    lets the new definitions hold from the present positions on");
+            ways +=
+                &format!("\n  huntline run --from-now{options}\n    lets the new definitions hold from the present positions on");
         }
         ways
     }

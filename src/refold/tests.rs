@@ -4,7 +4,8 @@ use crate::position::Epoch;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const OLD: &str = "dedup.last = 2\n[aggregates.events]\nkind = \"count\"\n[aggregates.points]\nkind = \"sum\"\nof = \"/data/points\"\n";
+const OLD: &str =
+    "dedup.last = 2\n[aggregates.events]\nkind = \"count\"\n[aggregates.points]\nkind = \"sum\"\nof = \"/data/points\"\n";
 const NEW: &str = "dedup.last = 4\n[aggregates.events]\nkind = \"count\"\n[aggregates.fresh]\nkind = \"count\"\n";
 
 fn partition() -> PartitionId {
@@ -23,9 +24,11 @@ fn log(records: &str) -> Vec<(i64, Option<String>, Option<String>)> {
     let record = |(n, letter): (usize, char)| match letter {
         '-' => (n as i64, Some("a".into()), None),
         '!' => (n as i64, Some("a".into()), Some("{".into())),
-        hunt => {
-            (n as i64, Some(hunt.into()), Some(format!(r#"{{"id":"{n}","type":"t","time":{},"data":{{"points":{n}}}}}"#, n * 1000)))
-        }
+        hunt => (
+            n as i64,
+            Some(hunt.into()),
+            Some(format!(r#"{{"id":"{n}","type":"t","time":{},"data":{{"points":{n}}}}}"#, n * 1000)),
+        ),
     };
     records.chars().enumerate().map(record).collect()
 }
@@ -153,8 +156,7 @@ fn a_partition_that_a_generation_did_not_know_has_it_from_the_beginning() {
     let since = |positions: &[(i32, i64)]| {
         positions.iter().map(|(number, position)| (PartitionId::new("hunt-events", *number), Position(*position))).collect()
     };
-    let generation =
-        |number, since| Generation { number, definitions: number.to_string(), since, recorded_at: Micros(0) };
+    let generation = |number, since| Generation { number, definitions: number.to_string(), since, recorded_at: Micros(0) };
     let generations = [generation(1, since(&[])), generation(2, since(&[(0, 7)])), generation(3, since(&[(0, 9), (1, 5)]))];
     let seen = |number: i32| {
         let mut compiled = Vec::new();

@@ -47,8 +47,7 @@ impl Pass {
 
     fn begin(&self) -> mpsc::Receiver<SideEvent> {
         let (send, events) = mpsc::channel(AHEAD);
-        let read =
-            SideRead { partition: self.partition.clone(), epoch: Epoch(0), from: self.next, until: self.until };
+        let read = SideRead { partition: self.partition.clone(), epoch: Epoch(0), from: self.next, until: self.until };
         self.reader.side_read(read, send);
         events
     }

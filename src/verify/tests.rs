@@ -151,8 +151,16 @@ fn the_second_look_names_the_record_after_which_a_part_can_differ() {
         refolded.fold.encode(refolded.get("a").expect("a").0)
     };
     let found = looked(&["a"], vec![snapshot("a", Some(earlier(3)))]);
-    assert!(found.contains(&r#"hunt-events/0: hunt "a": aggregate points: stored 4, recomputed 10; can differ from record 5 on"#.to_owned()), "{found:?}");
-    assert!(found.contains(&r#"hunt-events/0: hunt "a": events: stored 2, recomputed 4; can differ from record 3 on"#.to_owned()), "{found:?}");
+    assert!(
+        found.contains(
+            &r#"hunt-events/0: hunt "a": aggregate points: stored 4, recomputed 10; can differ from record 5 on"#.to_owned()
+        ),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&r#"hunt-events/0: hunt "a": events: stored 2, recomputed 4; can differ from record 3 on"#.to_owned()),
+        "{found:?}"
+    );
     assert_eq!(looked(&["a"], vec![snapshot("a", Some(earlier(6)))]), [""; 0]);
 }
 
@@ -162,7 +170,12 @@ fn a_part_that_never_was_what_is_stored_can_differ_from_its_first_record_on() {
     let refolded = refold(&log(&doubled), Given::default(), &mut ());
     let state = refolded.fold.encode(refolded.get("a").expect("a").0);
     let found = looked(&["a"], vec![snapshot("a", Some(state))]);
-    assert!(found.contains(&r#"hunt-events/0: hunt "a": aggregate points: stored 11, recomputed 10; can differ from record 0 on"#.to_owned()), "{found:?}");
+    assert!(
+        found.contains(
+            &r#"hunt-events/0: hunt "a": aggregate points: stored 11, recomputed 10; can differ from record 0 on"#.to_owned()
+        ),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -170,7 +183,10 @@ fn rows_without_a_counterpart_are_shown_whole() {
     let other = refold(&log(&[("never", 4)]), Given::default(), &mut ());
     let state = other.fold.encode(other.get("never").expect("never").0);
     let found = looked(&["a", "b", "never"], vec![snapshot("b", Some(vec![9, 9])), snapshot("never", Some(state))]);
-    assert_eq!(found[0], r#"hunt-events/0: hunt "a": row: stored none, recomputed {"events":4,"points":10}; can differ from record 0 on"#);
+    assert_eq!(
+        found[0],
+        r#"hunt-events/0: hunt "a": row: stored none, recomputed {"events":4,"points":10}; can differ from record 0 on"#
+    );
     assert!(found[1].starts_with(r#"hunt-events/0: hunt "b": state: stored bytes that cannot be read ("#), "{found:?}");
     assert_eq!(found[2], r#"hunt-events/0: hunt "never": row: stored 1 events, recomputed none: the log has no event of it"#);
     assert_eq!(found.len(), 3);

@@ -192,6 +192,39 @@ impl Site {
         read.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows").collect::<Result<_, _>>().expect("rows")
     }
 
+    /// Fails at the first thing that the store's readers see otherwise than the oracle.
+    #[track_caller]
+    fn assert_says(&self, store: &str, said: &Said) {
+        assert_eq!(said.compare(&self.views(store)), None);
+        let store = rusqlite::Connection::open(self.store(store)).expect("the store");
+        let mut read = store.prepare("SELECT aggregate, value FROM rollup").expect("the relation");
+        let rollup =
+            read.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows").collect::<Result<_, _>>().expect("rows");
+        assert_eq!(said.compare_rollup(&rollup), None);
+        let sql = "SELECT topic, partition, records, applied, duplicate, dead_lettered, ignored, held, late FROM partitions";
+        let mut read = store.prepare(sql).expect("the relation");
+        let mut rows = read.query([]).expect("rows");
+        let mut letters = 0;
+        while let Some(row) = rows.next().expect("a row") {
+            let number = |column: usize| row.get::<_, i64>(column).expect("a number");
+            let partition: (String, i32) = (row.get(0).expect("a topic"), row.get(1).expect("a partition"));
+            let counts = said.partitions[&partition].counts;
+            let expected = [
+                counts.records,
+                counts.applied,
+                counts.duplicate,
+                counts.dead_lettered,
+                counts.ignored,
+                counts.held,
+                counts.late,
+            ];
+            assert_eq!(std::array::from_fn(|n| number(n + 2)), expected, "{partition:?}");
+            letters += counts.dead_lettered;
+        }
+        let found: i64 = store.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0)).expect("a number");
+        assert_eq!(found, letters);
+    }
+
     /// A copy of a store with something done to it, and its configuration.
     fn damaged(&self, name: &str, damage: impl FnOnce(&rusqlite::Connection)) -> PathBuf {
         let base = rusqlite::Connection::open(self.store("base")).expect("the store");
@@ -227,7 +260,10 @@ fn planted_damage_is_found_and_named() {
     site.built("base", BEFORE);
     let healthy = verify(&site.config("base", BEFORE));
     assert_eq!(healthy.code, Some(0), "{healthy:?}");
-    assert!(healthy.out.contains("3 partitions, 4,000 records, ") && healthy.out.ends_with("the store is what the log gives\n"), "{healthy:?}");
+    assert!(
+        healthy.out.contains("3 partitions, 4,000 records, ") && healthy.out.ends_with("the store is what the log gives\n"),
+        "{healthy:?}"
+    );
 
     let mut hunt = String::new();
     let number = site.damaged("number", |store| {
@@ -270,19 +306,19 @@ fn planted_damage_is_found_and_named() {
     });
     differs(&verify(&unknown), &["hunt \"never\": row: stored ", "none: the log has no event of it"]);
 
-    for (name, by, sentence) in [
-        ("back", -1, "records: stored "),
-        ("ahead", 1_000, "position: stored "),
-    ] {
+    for (name, by, sentence) in [("back", -1, "records: stored "), ("ahead", 1_000, "position: stored ")] {
         let moved = site.damaged(name, |store| {
-            let changed = store.execute("UPDATE partitions SET position = position + ? WHERE partition = 1", [by]).expect("moved");
+            let changed =
+                store.execute("UPDATE partitions SET position = position + ? WHERE partition = 1", [by]).expect("moved");
             assert_eq!(changed, 1);
         });
         differs(&verify(&moved), &[&format!("hunt-events/1: {sentence}")]);
     }
 
     let letter = site.damaged("counts", |store| {
-        store.execute("UPDATE partitions SET duplicate = duplicate - 1, applied = applied + 1 WHERE partition = 2", []).expect("changed");
+        store
+            .execute("UPDATE partitions SET duplicate = duplicate - 1, applied = applied + 1 WHERE partition = 2", [])
+            .expect("changed");
     });
     differs(&verify(&letter), &["hunt-events/2: applied: stored ", "hunt-events/2: duplicate: stored ", "2 differences\n"]);
 
@@ -307,14 +343,16 @@ fn an_event_that_was_folded_twice_is_found() {
             record.key.as_deref() == Some(b"hunt-12") && text.contains("\"clue.solved\"") && text.contains("\"id\":\"")
         };
         let record = records.iter().filter(applied).next_back().expect("an event").clone();
-        let text = String::from_utf8(record.value.clone().expect("a value")).expect("text").replacen("\"id\":\"", "\"id\":\"again-", 1);
+        let text =
+            String::from_utf8(record.value.clone().expect("a value")).expect("text").replacen("\"id\":\"", "\"id\":\"again-", 1);
         (partition.1, record, text)
     };
     let twice = EmbeddedLog::open(&site.scratch.join("twice.db"), TOPIC, PARTITIONS);
     let mut twice = twice.expect("a log");
     for ((_, partition), records) in &site.log {
         for record in records {
-            let headers: Vec<(&[u8], Option<&[u8]>)> = record.headers.iter().map(|(name, value)| (&name[..], value.as_deref())).collect();
+            let headers: Vec<(&[u8], Option<&[u8]>)> =
+                record.headers.iter().map(|(name, value)| (&name[..], value.as_deref())).collect();
             let new = NewRecord {
                 partition: Some(*partition),
                 key: record.key.as_deref(),
@@ -344,7 +382,10 @@ fn an_event_that_was_folded_twice_is_found() {
         assert_eq!(store.execute(sql, [doubled.0]).expect("changed"), 1);
     });
     let done = verify(&config);
-    differs(&done, &["hunt \"hunt-12\": events: stored ", "hunt \"hunt-12\": aggregate points: stored ", "aggregate zz_solved: stored "]);
+    differs(
+        &done,
+        &["hunt \"hunt-12\": events: stored ", "hunt \"hunt-12\": aggregate points: stored ", "aggregate zz_solved: stored "],
+    );
     assert!(done.out.lines().all(|line| !line.contains(": hunt ") || line.contains("hunt \"hunt-12\"")), "{done:?}");
 }
 
@@ -369,7 +410,10 @@ fn verify_says_that_the_log_no_longer_reaches_back() {
     let config = site.config("base", &format!("{BEFORE}{ADDED}"));
     let refused = huntline(&["rebuild", "--config", config.to_str().expect("UTF-8")]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains(&format!("hunt-events/1: the old store has records from 0 on, the log begins at {}", end.0 / 2)), "{refused:?}");
+    assert!(
+        refused.err.contains(&format!("hunt-events/1: the old store has records from 0 on, the log begins at {}", end.0 / 2)),
+        "{refused:?}"
+    );
     assert!(refused.err.contains("--accept-loss"), "{refused:?}");
     let before = site.views("base");
     assert_eq!(before, site.views("base"));
@@ -377,7 +421,11 @@ fn verify_says_that_the_log_no_longer_reaches_back() {
     let accepted = huntline(&["rebuild", "--accept-loss", "--config", config.to_str().expect("UTF-8")]);
     assert_eq!(accepted.code, Some(0), "{accepted:?}");
     let gaps: (i64, i64, i64) = rusqlite::Connection::open(site.store("base"))
-        .and_then(|store| store.query_row("SELECT partition, from_offset, to_offset FROM gaps", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
+        .and_then(|store| {
+            store.query_row("SELECT partition, from_offset, to_offset FROM gaps", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+        })
         .expect("the one gap");
     assert_eq!(gaps, (1, 0, end.0 / 2));
     for records in site.log.iter_mut().filter(|(partition, _)| partition.1 == 1).map(|(_, records)| records) {
@@ -421,7 +469,10 @@ fn from_now_on_added_aggregates_start_empty_and_the_others_go_on() {
     }
     let altered = BEFORE.replace("of = \"/data/points\"", "of = \"/data/seconds\"");
     let said = refused(&site.text("base", &altered), Some("--from-now"));
-    assert!(said.contains("cannot hold from now on:\n  aggregate points: of was \"/data/points\", is \"/data/seconds\""), "{said}");
+    assert!(said.contains("these changes of definitions cannot hold from now on:\n"), "{said}");
+    for name in ["points", "hopping_points"] {
+        assert!(said.contains(&format!("\n  aggregate {name}: of was \"/data/points\", is \"/data/seconds\"\n")), "{said}");
+    }
     assert_eq!(verify(&site.config("base", BEFORE)).code, Some(0), "nothing was changed");
 
     let before = site.said(BEFORE);
@@ -480,6 +531,58 @@ fn from_now_on_added_aggregates_start_empty_and_the_others_go_on() {
 }
 
 #[test]
+fn a_hunt_that_lags_is_verified_as_far_as_it_came_and_keeps_the_definitions() {
+    let mut site = Site::new("lagging");
+    site.append(2_000);
+    let (partition, offset) = site
+        .log
+        .iter()
+        .find_map(|((_, partition), records)| {
+            let of_hunt = |record: &&crate::oracle::Record| {
+                let text = record.value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                record.key.as_deref() == Some(b"hunt-12") && text.contains("\"clue.solved\"")
+            };
+            let mut events = records.iter().filter(of_hunt);
+            events.nth(5).map(|record| (*partition, record.offset))
+        })
+        .expect("an event");
+    let gate = site.scratch.join("gate");
+    let failing = |text: &str| Setup::new(text).env("HUNTLINE_TEST_PANIC", &format!("hunt-12:{offset}:always"));
+    let mut daemon = failing(&site.text("base", BEFORE)).env("HUNTLINE_TEST_GATE", gate.to_str().expect("UTF-8")).start();
+    let store = site.store("base");
+    let lagging = || {
+        let store = rusqlite::Connection::open(&store).expect("the store");
+        let sql = "SELECT sum(records), sum(held), (SELECT count(*) FROM partials WHERE lagging) FROM partitions";
+        store
+            .query_row(sql, [], |row| Ok::<(i64, i64, i64), _>((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .map_err(|e| e.to_string())
+    };
+    await_until(PATIENCE, "all is saved but one hunt, which lags", || match lagging() {
+        Ok((records, held, 1)) if records == site.count && held > 0 => Ok(()),
+        other => Err(other),
+    });
+    assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
+    let config = site.config("base", BEFORE);
+    let done = verify(&config);
+    assert_eq!(done.code, Some(0), "{done:?}");
+
+    let mut refused = Setup::new(&site.text("base", &format!("{BEFORE}{ADDED}"))).arg("--from-now").spawn();
+    assert_eq!(refused.await_exit().code(), Some(1), "{}", refused.output());
+    let said = refused.output();
+    assert!(said.contains("the new definitions cannot hold from now on:") && said.contains("\"hunt-12\""), "{said}");
+
+    // It catches up; the record that no fold can take is left out, and on record as such.
+    let mut daemon = failing(&site.text("base", BEFORE)).start();
+    site.await_saved("base");
+    assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
+    let left_out = LeftOut::from([((TOPIC.to_owned(), partition, offset), "failed".to_owned())]);
+    let said = recompute(&Definitions::from_toml(&site.text("any", BEFORE)), &site.log, &left_out);
+    site.assert_says("base", &said);
+    let done = verify(&config);
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
 fn a_rebuilt_store_is_what_the_oracle_says_by_the_new_definitions() {
     let mut site = Site::new("rebuild");
     site.append(3_000);
@@ -491,13 +594,15 @@ fn a_rebuilt_store_is_what_the_oracle_says_by_the_new_definitions() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_huntline"));
     command.arg("rebuild").arg("--config").arg(&config).env_remove("RUST_LOG");
     let mut rebuild = Process::start("rebuild", command, &site.scratch.join("rebuild.output"));
-    await_until(PATIENCE, "the new view is built", || if rebuild.tail().contains("stop the daemon") { Ok(()) } else { Err(rebuild.tail()) });
+    await_until(PATIENCE, "the new view is built", || {
+        if rebuild.tail().contains("stop the daemon") { Ok(()) } else { Err(rebuild.tail()) }
+    });
     assert_eq!(old.http_get("/v1/hunts").0, 200);
-    assert_eq!(site.said(BEFORE).compare(&site.views("base")), None);
+    site.assert_says("base", &site.said(BEFORE));
     assert_eq!(old.sigterm(), Some(0), "{}", old.output());
     assert_eq!(rebuild.await_exit(PATIENCE).code(), Some(0), "{}", rebuild.tail());
     assert!(rebuild.tail().contains("3 partitions, 3,000 records, "), "{}", rebuild.tail());
-    assert_eq!(site.said(&new).compare(&site.views("base")), None);
+    site.assert_says("base", &site.said(&new));
     assert_eq!(verify(&config).code, Some(0));
 
     // The daemon of the new definitions goes on from there, that of the old ones is refused.
@@ -505,7 +610,7 @@ fn a_rebuilt_store_is_what_the_oracle_says_by_the_new_definitions() {
     let mut old = Setup::new(&site.text("base", BEFORE)).spawn();
     assert_eq!(old.await_exit().code(), Some(1), "{}", old.output());
     site.built("base", &new);
-    assert_eq!(site.said(&new).compare(&site.views("base")), None);
+    site.assert_says("base", &site.said(&new));
     assert_eq!(verify(&config).code, Some(0));
 }
 
@@ -530,8 +635,11 @@ fn on_kafka_and_postgres_verify_works_beside_the_daemon_and_a_rebuild_fences_it(
     platform.await_saved(&store);
 
     let sql = |text: &str| postgres::query(&store, text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let quiet = sql("SELECT topic, partition, hunt_id, octet_length(state) FROM huntline.partials WHERE events > 20 ORDER BY 1, 2, 3 LIMIT 1");
-    let [topic, partition, hunt, length] = &quiet[0].iter().map(|cell| cell.clone().expect("not null")).collect::<Vec<_>>()[..] else {
+    let quiet = sql(
+        "SELECT topic, partition, hunt_id, octet_length(state) FROM huntline.partials WHERE events > 20 ORDER BY 1, 2, 3 LIMIT 1",
+    );
+    let [topic, partition, hunt, length] = &quiet[0].iter().map(|cell| cell.clone().expect("not null")).collect::<Vec<_>>()[..]
+    else {
         panic!("{quiet:?}")
     };
     let at = format!("topic = '{topic}' AND partition = {partition} AND hunt_id = '{}'", hunt.replace('\'', "''"));
@@ -542,7 +650,8 @@ fn on_kafka_and_postgres_verify_works_beside_the_daemon_and_a_rebuild_fences_it(
     sql(&format!("UPDATE huntline.partials SET state = decode('{before}', 'hex') WHERE {at}"));
     assert_eq!(verify(&config).code, Some(0));
 
-    let new = text.replace("[aggregates.big_solves]", "[aggregates.bigger_solves]").replace("data.points > 50", "data.points > 90");
+    let new =
+        text.replace("[aggregates.big_solves]", "[aggregates.bigger_solves]").replace("data.points > 50", "data.points > 90");
     assert_ne!(new, text);
     fs::write(&config, &new).expect("written");
     let done = huntline(&["rebuild", "--config", config.to_str().expect("UTF-8")]);
