@@ -1,3 +1,5 @@
+//! Refolds of small logs: what every record comes to, where hunts stop, and where definitions change.
+
 use super::*;
 use crate::config::testing::settings;
 use crate::position::Epoch;

@@ -1,3 +1,5 @@
+//! Comparisons of small partitions with what a store might say of them.
+
 use super::*;
 use crate::config::testing::settings;
 use crate::decode::Plan;
