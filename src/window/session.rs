@@ -58,7 +58,7 @@ impl Sessions {
     pub(super) fn drop_final(&mut self, keep: usize, watermark: i64) {
         let beyond = self.sessions.len().saturating_sub(keep);
         let finals = self.sessions[..beyond].partition_point(|session| session.end <= watermark);
-        if let Some(newest) = self.sessions.drain(..finals).map(|session| session.end).last() {
+        if let Some(newest) = self.sessions.drain(..finals).map(|session| session.end).next_back() {
             self.dropped = self.dropped.max(Some(newest));
         }
     }
