@@ -342,7 +342,7 @@ fn an_event_that_was_folded_twice_is_found() {
             let text = record.value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             record.key.as_deref() == Some(b"hunt-12") && text.contains("\"clue.solved\"") && text.contains("\"id\":\"")
         };
-        let record = records.iter().filter(applied).next_back().expect("an event").clone();
+        let record = records.iter().rfind(applied).expect("an event").clone();
         let text =
             String::from_utf8(record.value.clone().expect("a value")).expect("text").replacen("\"id\":\"", "\"id\":\"again-", 1);
         (partition.1, record, text)
