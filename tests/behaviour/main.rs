@@ -21,3 +21,4 @@ mod recovery;
 mod simulation;
 mod store_contract;
 mod tidy;
+mod verify;
