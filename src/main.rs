@@ -1,7 +1,7 @@
 //! Parse, run, exit code.
 
 use clap::Parser;
-use huntline::cli::{self, Cli, Command, dead_letters, hunts, migrate, run};
+use huntline::cli::{self, Cli, Command, dead_letters, hunts, migrate, partitions, rollup, run};
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Generate(args) => cli::generate::run(args).map(|()| 0),
         Command::Hunts(args) => hunts::run(&args),
+        Command::Rollup(args) => rollup::run(&args),
+        Command::Partitions(args) => partitions::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Verify(args) => cli::verify::run(&args, &mut stdout()),
         Command::Rebuild(args) => cli::rebuild::run(&args, &mut stdout()),

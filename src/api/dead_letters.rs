@@ -5,8 +5,8 @@
 
 use super::Service;
 use super::auth::Role;
-use super::parameters::{Parameters, cursor};
-use super::problem::{Answer, Problem, Wrong};
+use super::parameters::{Parameters, Segments, cursor};
+use super::problem::{Answer, Problem};
 use super::query::text;
 use crate::outcome::Reason;
 use crate::position::{Offset, Position};
@@ -16,7 +16,6 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -116,25 +115,12 @@ pub async fn list(service: web::Data<Service>, request: HttpRequest) -> Answer {
 /// `GET /v1/dead-letters/{topic}/{partition}/{offset}`.
 pub async fn show(service: web::Data<Service>, request: HttpRequest) -> Answer {
     Parameters::read(request.query_string(), &[]).done()?;
-    let mut segments = request.uri().path().split('/').skip(3).map(|segment| percent_decode_str(segment).decode_utf8_lossy());
-    let (topic, partition, offset) =
-        (segments.next().unwrap_or_default(), segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    let mut wrong = Vec::new();
-    let mut number = |name: &str, text: &str| {
-        text.parse::<i64>()
-            .ok()
-            .filter(|number| *number >= 0 && (name == "offset" || *number <= i64::from(i32::MAX)))
-            .unwrap_or_else(|| {
-                let found = format!("{:?}", text.chars().take(80).collect::<String>());
-                wrong.push(Wrong { parameter: name.into(), found, expected: "a number, 0 or greater".into() });
-                0
-            })
-    };
-    let (partition, offset) = (number("partition", &partition) as i32, number("offset", &offset));
-    if !wrong.is_empty() {
-        return Err(Problem::parameters(wrong));
-    }
-    let letter = service.query.stored.dead_letter(&PartitionId::new(&topic, partition), Offset(offset)).await?;
+    let mut segments = Segments::of(request.uri().path());
+    let topic = segments.text(3);
+    let (partition, offset) = (segments.number(4, "partition", i64::from(i32::MAX)), segments.number(5, "offset", i64::MAX));
+    segments.done()?;
+    let partition = PartitionId::new(&topic, partition as i32);
+    let letter = service.query.stored.dead_letter(&partition, Offset(offset)).await?;
     let letter =
         letter.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "unknown-dead-letter", "this record is no dead letter"))?;
     Ok(HttpResponse::Ok().json(shown(letter, is_admin(&request), usize::MAX)))

@@ -1,14 +1,15 @@
 //! A daemon and a store in a few maps, for the API's tests. A partial's state is the number of its events in digits; its view is
-//! `solved`, that number, and `per_minute`, one window that holds it.
+//! `solved`, that number, and `per_minute`, one window that holds it. An act is done as soon as anybody asks, unless `idle`.
 
-use super::query::{Answer, Live, LiveHunt, LivePartition, Stored};
-use crate::definitions::{Aggregate, Definitions, EventPlaces, Kind, Place, Shape, TimeRules, Window};
+use super::query::{Answer, Live, LiveHunt, LivePartition, Merged, Stored};
+use crate::definitions::TimeRules;
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
 use crate::store::StoredHunt;
 use crate::store::{
-    self, DeadLetter, HuntLine, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot, Status,
+    self, Ask, DeadLetter, HuntLine, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, RollupLine, Snapshot,
+    Status,
 };
 use crate::time::Micros;
 use std::collections::BTreeMap;
@@ -28,6 +29,11 @@ pub struct Fake {
     pub stored: Mutex<BTreeMap<String, StoredHunt>>,
     pub lines: Mutex<Vec<PartitionLine>>,
     pub letters: Mutex<Vec<DeadLetter>>,
+    pub rollup: Mutex<Vec<RollupLine>>,
+    /// What was asked; the act's id is its place.
+    pub asked: Mutex<Vec<Ask>>,
+    /// Nobody carries out what is asked.
+    pub idle: Mutex<bool>,
     pub unready: Mutex<Vec<String>>,
     pub down: Mutex<bool>,
     changes: watch::Sender<u64>,
@@ -41,6 +47,9 @@ impl Fake {
             stored: Mutex::default(),
             lines: Mutex::default(),
             letters: Mutex::default(),
+            rollup: Mutex::default(),
+            asked: Mutex::default(),
+            idle: Mutex::default(),
             unready: Mutex::default(),
             down: Mutex::new(false),
             changes: watch::Sender::new(0),
@@ -133,13 +142,21 @@ impl Live for Fake {
         self.changes.subscribe()
     }
 
-    fn merge(&self, states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String> {
+    fn merge(&self, states: &[(PartitionId, Vec<u8>)], watermark: Option<Micros>) -> Result<Merged, String> {
         assert!(states.is_sorted_by(|a, b| a.0 < b.0), "merged out of order");
         let mut events = 0;
         for (_, state) in states {
             events += std::str::from_utf8(state).ok().and_then(|text| text.parse::<i64>().ok()).ok_or("a state of no digits")?;
         }
-        Ok(readers(events))
+        let readers = readers(events);
+        let end = Micros(NEW_YEAR.0 + 60 * SECOND);
+        let told = format!("\"value\":{events},\"final\":{}}}]", watermark.is_some_and(|watermark| end <= watermark));
+        Ok(Merged {
+            events,
+            view: readers.view.replace(&format!("\"value\":{events}}}]"), &told),
+            first_event_at: readers.first_event_at,
+            last_event_at: readers.last_event_at,
+        })
     }
 }
 
@@ -190,6 +207,22 @@ impl Stored for Fake {
         self.answer(letters.iter().find(|letter| letter.partition == *partition && letter.offset == offset).cloned())
     }
 
+    fn rollup(&self) -> Answer<'_, Vec<RollupLine>> {
+        self.answer(self.rollup.lock().unwrap().clone())
+    }
+
+    fn ask<'a>(&'a self, ask: &'a Ask) -> Answer<'a, i64> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(ask.clone());
+        self.answer(asked.len() as i64)
+    }
+
+    fn act_done(&self, id: i64) -> Answer<'_, Option<String>> {
+        assert!((1..=self.asked.lock().unwrap().len() as i64).contains(&id), "act {id} was never asked");
+        let idle = *self.idle.lock().unwrap();
+        self.answer((!idle).then(|| "reset".to_owned()))
+    }
+
     fn ping(&self) -> Answer<'_, ()> {
         self.answer(())
     }
@@ -219,23 +252,17 @@ pub fn line(partition: i32, position: i64, owner: Option<&str>) -> PartitionLine
         epoch: Epoch(3),
         owner: owner.map(|id| Owner { id: id.into(), advertise: format!("http://{id}:8080") }),
         counts: Counts { records: position, applied: position, ..Counts::default() },
+        tripped: None,
         updated_at: NEW_YEAR,
     }
 }
 
-/// `solved` and `exact`, unwindowed, and `per_minute`.
-pub fn definitions() -> Definitions {
-    let count = |name: &str, window| Aggregate { name: name.into(), kind: Kind::Count, on: None, filter: None, window };
-    Definitions {
-        event: EventPlaces { hunt: Place::Key, id: Vec::new(), event_type: Place::Key, time: None, max_bytes: 1 << 20 },
-        topics: BTreeMap::new(),
-        dedup_last: 32,
-        time: TimeRules { lateness: 0, idle: Some(3600 * SECOND), max_ahead: None },
-        aggregates: vec![
-            count("exact", None),
-            count("per_minute", Some(Window { shape: Shape::Tumbling { length: 60 * SECOND }, keep: 60 })),
-            count("solved", None),
-        ],
-        rollup: Vec::new(),
-    }
+/// Watermarks stand still for an hour of silence at most.
+pub fn time() -> TimeRules {
+    TimeRules { lateness: 0, idle: Some(3600 * SECOND), max_ahead: None }
+}
+
+/// Two rolled-up aggregates before any event.
+pub fn beginnings() -> Vec<(String, String)> {
+    vec![("per_minute".into(), "[]".into()), ("solved".into(), "0".into())]
 }

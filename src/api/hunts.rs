@@ -3,9 +3,9 @@
 use super::parameters::{self, Parameters, cursor};
 use super::problem::{Answer, Problem, Wrong};
 use super::query::text;
-use super::{Service, stream};
+use super::{Service, not_allowed, stream};
 use crate::store::Status;
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -99,6 +99,5 @@ pub fn must_be_get(request: &HttpRequest) -> Result<(), Problem> {
     if request.method() == Method::GET {
         return Ok(());
     }
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("found {}, expected GET", request.method()));
-    Err(problem.header(actix_web::http::header::ALLOW, "GET"))
+    Err(not_allowed(request, "GET").header(actix_web::http::header::ALLOW, "GET"))
 }

@@ -4,6 +4,7 @@
 //! every error is a problem ([`problem::Problem`]); nothing is answered before [`admit`] has seen the request; everything a
 //! caller can make large or slow (heads, bodies, pages, streams, waiting) has a bound; the web framework stays in here.
 
+mod acts;
 pub mod auth;
 mod console;
 mod dead_letters;
@@ -14,6 +15,7 @@ mod parameters;
 mod partitions;
 mod problem;
 pub mod query;
+mod rollup;
 mod stream;
 
 #[cfg(test)]
@@ -21,7 +23,7 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-use crate::definitions::Definitions;
+use crate::definitions::TimeRules;
 use crate::metrics::Exposition;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -54,8 +56,10 @@ pub struct Settings {
     /// None of either kind: everyone may do everything.
     pub read_tokens: Vec<String>,
     pub admin_tokens: Vec<String>,
-    /// Which aggregates are windowed, and how watermarks move.
-    pub definitions: Arc<Definitions>,
+    /// How watermarks move.
+    pub time: TimeRules,
+    /// Each rolled-up aggregate and its value, JSON, before any event.
+    pub rollup: Vec<(String, String)>,
     /// Most streams at once; more are refused.
     pub streams: usize,
     /// True, or the sender gone: streams end, so that a graceful stop of the server does not wait for them.
@@ -65,6 +69,7 @@ pub struct Settings {
 /// What every route is handed.
 struct Service {
     query: Query,
+    beginnings: Vec<(String, String)>,
     auth: Auth,
     origins: Origins,
     seats: Arc<stream::Seats>,
@@ -84,7 +89,8 @@ pub fn server(
     let address = listener.local_addr().map_err(named)?;
     let auth = Auth::new(&settings.read_tokens, &settings.admin_tokens);
     let service = web::Data::new(Service {
-        query: Query::new(live, stored, &settings.definitions),
+        query: Query::new(live, stored, settings.time),
+        beginnings: settings.rollup,
         origins: Origins::new(address, &settings.listen, &settings.advertise, &auth),
         auth,
         seats: stream::Seats::new(settings.streams),
@@ -116,7 +122,9 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(get("/v1/hunts", hunts::list))
         .service(get("/v1/hunts/{id}", hunts::show))
         .service(get("/v1/hunts/{id}/stream", hunts::stream))
+        .service(get("/v1/rollup", rollup::show))
         .service(get("/v1/partitions", partitions::list))
+        .service(post("/v1/partitions/{topic}/{partition}/reset", partitions::reset))
         .service(get("/v1/dead-letters", dead_letters::list))
         .service(get("/v1/dead-letters/{topic}/{partition}/{offset}", dead_letters::show))
         .service(get("/healthz", health::alive))
@@ -137,7 +145,15 @@ where
     Args: actix_web::FromRequest + 'static,
 {
     let reads = guard::Any(guard::Get()).or(guard::Head());
-    web::resource(path).route(web::route().guard(reads).to(handler)).default_service(web::to(not_allowed))
+    web::resource(path).route(web::route().guard(reads).to(handler)).default_service(web::to(only_read))
+}
+
+fn post<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args, Output = Answer>,
+    Args: actix_web::FromRequest + 'static,
+{
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(only_acted))
 }
 
 async fn not_found(request: HttpRequest) -> Answer {
@@ -145,9 +161,16 @@ async fn not_found(request: HttpRequest) -> Answer {
     Err(Problem::new(StatusCode::NOT_FOUND, "unknown-path", format!("nothing is at {path:?}; /openapi.json lists what is")))
 }
 
-async fn not_allowed(request: HttpRequest) -> Answer {
-    let detail = format!("found {}, expected GET or HEAD", request.method());
-    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail).header(header::ALLOW, "GET, HEAD"))
+async fn only_read(request: HttpRequest) -> Answer {
+    Err(not_allowed(&request, "GET or HEAD").header(header::ALLOW, "GET, HEAD"))
+}
+
+async fn only_acted(request: HttpRequest) -> Answer {
+    Err(not_allowed(&request, "POST").header(header::ALLOW, "POST"))
+}
+
+fn not_allowed(request: &HttpRequest, expected: &str) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", format!("found {}, expected {expected}", request.method()))
 }
 
 /// Around every route: [`admit`], a deadline, and the headers that tell browsers what not to do.

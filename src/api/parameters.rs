@@ -1,5 +1,5 @@
 //! **Parameters**: the query string of a request, read strictly. A route names what it takes; anything else, twice the same, bad
-//! escapes, or a value out of its set becomes a [`Wrong`], and all of them are told at once.
+//! escapes, or a value out of its set becomes a [`Wrong`], and all of them are told at once. [`Segments`] does the same for the path.
 
 use super::problem::{Problem, Wrong};
 use base64::Engine;
@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub const DEFAULT_LIMIT: u32 = 100;
@@ -50,6 +51,11 @@ impl Parameters {
         self.wrong.push(Wrong { parameter: parameter.into(), found: found.into(), expected: expected.into() });
     }
 
+    /// What the caller sent, whatever it is.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.found.remove(name)
+    }
+
     /// A hunt id: what an event could carry.
     pub fn hunt(&mut self, name: &str) -> Option<String> {
         let id = self.found.remove(name)?;
@@ -91,6 +97,35 @@ impl Parameters {
             self.refuse("cursor", &quoted(&text), "the \"next\" of an earlier page");
         }
         read
+    }
+
+    pub fn done(self) -> Result<(), Problem> {
+        if self.wrong.is_empty() { Ok(()) } else { Err(Problem::parameters(self.wrong)) }
+    }
+}
+
+/// The segments of a path as it was sent, percent-decoded: the router's own decoding keeps `%2F`.
+pub struct Segments<'a> {
+    path: &'a str,
+    wrong: Vec<Wrong>,
+}
+
+impl<'a> Segments<'a> {
+    pub fn of(path: &'a str) -> Self {
+        Self { path, wrong: Vec::new() }
+    }
+
+    /// Segment `at`, the first of which is 1. What is not UTF-8 names nothing.
+    pub fn text(&self, at: usize) -> Cow<'a, str> {
+        percent_decode_str(self.path.split('/').nth(at).unwrap_or("")).decode_utf8_lossy()
+    }
+
+    pub fn number(&mut self, at: usize, name: &str, greatest: i64) -> i64 {
+        let text = self.text(at);
+        text.parse::<i64>().ok().filter(|number| (0..=greatest).contains(number)).unwrap_or_else(|| {
+            self.wrong.push(Wrong { parameter: name.into(), found: quoted(&text), expected: "a number, 0 or greater".into() });
+            0
+        })
     }
 
     pub fn done(self) -> Result<(), Problem> {

@@ -1,13 +1,15 @@
-//! The **partitions**: where each stands and who has it, from the store, with what is live here laid over it.
+//! The **partitions**: where each stands and who has it, from the store, with what is live here laid over it; and the operator's
+//! act on one, resetting its breaker.
 
-use super::Service;
-use super::parameters::Parameters;
-use super::problem::Answer;
+use super::parameters::{Parameters, Segments};
+use super::problem::{Answer, Problem};
 use super::query::LivePartition;
+use super::{Service, acts};
 use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
-use crate::store::PartitionLine;
+use crate::store::{Act, Ask, PartitionLine};
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,8 +37,10 @@ struct Line {
     /// How far it can be read; known where it is read.
     end: Option<Position>,
     lag: Option<i64>,
-    /// What this instance does with it, or `elsewhere`, or `unclaimed`.
+    /// What this instance does with it, or `elsewhere`, or `unclaimed`; `tripped` wherever its breaker stands so.
     state: &'static str,
+    /// Why the breaker stands tripped; null: it does not.
+    tripped: Option<String>,
     epoch: Epoch,
     /// At `saved_position`.
     counts: Option<Counts>,
@@ -61,10 +65,37 @@ pub async fn list(service: web::Data<Service>, request: HttpRequest) -> Answer {
             line.end = live.end;
             line.lag = line.position.zip(live.end).map(|(position, end)| (end.0 - position.0).max(0));
             line.state = live.state;
+            line.tripped = live.tripped;
             line.epoch = live.epoch;
         }
     }
     Ok(HttpResponse::Ok().json(Page { partitions: lines.into_values().collect(), complete }))
+}
+
+/// `POST /v1/partitions/{topic}/{partition}/reset`: asks the owner to read on although the breaker tripped.
+pub async fn reset(service: web::Data<Service>, request: HttpRequest) -> Answer {
+    let mut parameters = Parameters::read(request.query_string(), &["wait"]);
+    let wait = acts::wait(&mut parameters);
+    parameters.done()?;
+    let mut segments = Segments::of(request.uri().path());
+    let topic = segments.text(3);
+    let number = segments.number(4, "partition", i64::from(i32::MAX));
+    segments.done()?;
+    let partition = PartitionId::new(&topic, number as i32);
+
+    let saved = service.query.stored.partitions().await?.into_iter().find(|line| line.partition == partition);
+    let saved = saved.ok_or_else(|| {
+        let detail = "no instance ever claimed this partition; GET /v1/partitions lists those there are";
+        Problem::new(StatusCode::NOT_FOUND, "unknown-partition", detail)
+    })?;
+    let here = service.query.live.partitions().into_iter().find(|live| live.partition == partition);
+    // What has tripped just now may not be saved yet. An act that finds nothing to reset would stay open, and end the next trip unseen.
+    if saved.tripped.is_none() && here.is_none_or(|live| live.tripped.is_none()) {
+        return Err(Problem::new(StatusCode::CONFLICT, "not-tripped", "the partition's breaker is not tripped"));
+    }
+    let ask =
+        Ask { act: Act::Reset, partition: Some(partition), hunt: None, offset: None, by: acts::by(&request), at: acts::now() };
+    acts::ask(&service, ask, wait).await
 }
 
 fn of_saved(line: PartitionLine) -> Line {
@@ -72,7 +103,12 @@ fn of_saved(line: PartitionLine) -> Line {
     Line {
         topic: line.partition.topic,
         partition: line.partition.partition,
-        state: if owner.is_some() { "elsewhere" } else { "unclaimed" },
+        state: match (&line.tripped, &owner) {
+            (Some(_), _) => "tripped",
+            (None, Some(_)) => "elsewhere",
+            (None, None) => "unclaimed",
+        },
+        tripped: line.tripped,
         owner,
         advertise,
         position: line.position,
@@ -96,6 +132,7 @@ fn unsaved(live: &LivePartition) -> Line {
         end: None,
         lag: None,
         state: live.state,
+        tripped: live.tripped.clone(),
         epoch: live.epoch,
         counts: None,
         updated_at: None,

@@ -1,22 +1,26 @@
 //! A **query** asks the running daemon ([`Live`]) and the store ([`Stored`]) for one hunt and joins what both say.
 //!
 //! The routes hand it an id and get a [`HuntView`] back. Invariant: each partial is in the view exactly once, live where its
-//! actor runs here and as saved elsewhere, and partials are merged in (topic, partition) order. The actors are asked before the
+//! actor runs here and as saved elsewhere, partials are merged in (topic, partition) order, and a window is final at the smallest
+//! watermark of all of them, live or saved. The actors are asked before the
 //! store: an actor that goes idle in between has its state committed first, so nothing falls between the two.
 
-use crate::definitions::{Definitions, TimeRules};
+use crate::definitions::TimeRules;
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
-use crate::store::{self, DeadLetter, HuntLine, LetterFilter, PartialRow, PartitionLine, Readers, Status, StoredHunt};
+use crate::store::{self, Ask, DeadLetter, HuntLine, LetterFilter, PartialRow, PartitionLine, RollupLine, Status, StoredHunt};
 use crate::time::Micros;
 use crate::watermark::Clocks;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// The years 1 to 9999, in which the store keeps watermarks too: record timestamps may be anything.
+const YEARS: (Micros, Micros) = (Micros(-62_135_596_800_000_000), Micros(253_402_300_799_999_999));
 
 /// One partial of a hunt as its actor has it now.
 #[derive(Clone, Debug)]
@@ -38,8 +42,10 @@ pub struct LivePartition {
     pub position: Option<Position>,
     /// How far it can be read now, once the source has told.
     pub end: Option<Position>,
-    /// `claiming`, `running`, `paused`, `halted`, …
+    /// `claiming`, `running`, `tripped`, `halted`, …
     pub state: &'static str,
+    /// Why the breaker stands tripped; `None`: it does not.
+    pub tripped: Option<String>,
     pub epoch: Epoch,
 }
 
@@ -52,8 +58,19 @@ pub trait Live: Send + Sync {
     fn readiness(&self) -> Vec<String>;
     /// Bumps whenever any live view may have changed.
     fn changed(&self) -> watch::Receiver<u64>;
-    /// Merges partials, given in (topic, partition) order, into what readers see.
-    fn merge(&self, states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String>;
+    /// Merges partials, given in (topic, partition) order, into what readers see; of each window the view says whether it is final
+    /// at that watermark.
+    fn merge(&self, states: &[(PartitionId, Vec<u8>)], watermark: Option<Micros>) -> Result<Merged, String>;
+}
+
+/// Several partials as one.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    pub events: i64,
+    /// JSON object: aggregate → value.
+    pub view: String,
+    pub first_event_at: Option<Micros>,
+    pub last_event_at: Option<Micros>,
 }
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = store::Result<T>> + Send + 'a>>;
@@ -65,6 +82,11 @@ pub trait Stored: Send + Sync {
     fn partitions(&self) -> Answer<'_, Vec<PartitionLine>>;
     fn dead_letters<'a>(&'a self, filter: &'a LetterFilter) -> Answer<'a, Vec<DeadLetter>>;
     fn dead_letter<'a>(&'a self, partition: &'a PartitionId, offset: Offset) -> Answer<'a, Option<DeadLetter>>;
+    fn rollup(&self) -> Answer<'_, Vec<RollupLine>>;
+    /// Writes down what an operator asks for; the id of the act.
+    fn ask<'a>(&'a self, ask: &'a Ask) -> Answer<'a, i64>;
+    /// What came of an act; `None`: it is not done.
+    fn act_done(&self, id: i64) -> Answer<'_, Option<String>>;
     fn ping(&self) -> Answer<'_, ()>;
 }
 
@@ -89,6 +111,18 @@ impl Stored for store::Store {
         Box::pin(self.dead_letter(partition, offset))
     }
 
+    fn rollup(&self) -> Answer<'_, Vec<RollupLine>> {
+        Box::pin(self.rollup())
+    }
+
+    fn ask<'a>(&'a self, ask: &'a Ask) -> Answer<'a, i64> {
+        Box::pin(self.ask(ask))
+    }
+
+    fn act_done(&self, id: i64) -> Answer<'_, Option<String>> {
+        Box::pin(self.act_done(id))
+    }
+
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(self.ping())
     }
@@ -101,7 +135,7 @@ pub struct HuntView {
     pub status: Status,
     pub events: i64,
     /// Numbers stay as the view wrote them: a sum may be larger than any machine integer.
-    pub view: BTreeMap<String, Box<RawValue>>,
+    pub view: Box<RawValue>,
     pub partials: Vec<PartialView>,
     pub first_event_at: Option<String>,
     pub last_event_at: Option<String>,
@@ -146,14 +180,12 @@ pub struct Query {
     pub live: Arc<dyn Live>,
     pub stored: Arc<dyn Stored>,
     time: TimeRules,
-    windowed: Arc<BTreeSet<String>>,
 }
 
 impl Query {
-    pub fn new(live: Arc<dyn Live>, stored: Arc<dyn Stored>, definitions: &Definitions) -> Self {
-        let windowed =
-            definitions.aggregates.iter().filter(|aggregate| aggregate.window.is_some()).map(|aggregate| aggregate.name.clone());
-        Self { live, stored, time: definitions.time.clone(), windowed: Arc::new(windowed.collect()) }
+    /// `time`: how watermarks move.
+    pub fn new(live: Arc<dyn Live>, stored: Arc<dyn Stored>, time: TimeRules) -> Self {
+        Self { live, stored, time }
     }
 
     /// The hunt as it is now.
@@ -165,54 +197,44 @@ impl Query {
 
     /// One view of what the actors and the store say; `Unknown` when neither knows the hunt.
     pub fn join(&self, id: &str, live: Vec<LiveHunt>, stored: Option<&StoredHunt>) -> Result<HuntView, Failure> {
-        let saved: &[PartialRow] = stored.map_or(&[], |stored| &stored.partials);
-        if live.is_empty() {
-            let stored = stored.ok_or(Failure::Unknown)?;
-            let mut partials: Vec<(&PartitionId, PartialView)> =
-                saved.iter().map(|row| (&row.partition, saved_partial(row))).collect();
-            partials.sort_by_key(|(partition, _)| *partition);
-            return Ok(HuntView {
-                hunt_id: id.to_owned(),
-                status: stored.status,
-                events: stored.events,
-                view: self.with_final(&stored.view, stored.watermark)?,
-                partials: partials.into_iter().map(|(_, partial)| partial).collect(),
-                first_event_at: text(stored.first_event_at),
-                last_event_at: text(stored.last_event_at),
-                watermark: text(stored.watermark),
-            });
+        if live.is_empty() && stored.is_none() {
+            return Err(Failure::Unknown);
         }
-        let mut parts: BTreeMap<PartitionId, (PartialView, Option<Vec<u8>>, Option<Micros>)> = BTreeMap::new();
-        for row in saved {
-            parts.insert(row.partition.clone(), (saved_partial(row), row.snapshot.state.clone(), self.saved_watermark(row)));
+        let mut parts: BTreeMap<PartitionId, Part> = BTreeMap::new();
+        for row in stored.map_or(&[][..], |stored| &stored.partials) {
+            let part =
+                Part { shown: saved_partial(row), state: row.snapshot.state.clone(), watermark: self.saved_watermark(row) };
+            parts.insert(row.partition.clone(), part);
         }
         for LiveHunt { partition, position, status, state, watermark } in live {
-            let partial = PartialView {
+            let shown = PartialView {
                 topic: partition.topic.clone(),
                 partition: partition.partition,
                 position: Some(position),
                 status,
                 source: Source::Live,
             };
-            parts.insert(partition, (partial, Some(state), watermark));
+            parts.insert(partition, Part { shown, state: Some(state), watermark });
         }
-        let watermark = parts.values().filter_map(|(_, _, watermark)| *watermark).min();
+        // What a partial holds that has applied nothing may still fall anywhere: nothing is final beside it.
+        let holds = parts.values().any(|part| part.watermark.is_none() && part.shown.status != Status::Live);
+        let watermark = if holds { None } else { parts.values().filter_map(|part| part.watermark).min() };
         let mut states = Vec::with_capacity(parts.len());
         let mut partials = Vec::with_capacity(parts.len());
-        for (partition, (partial, state, _)) in parts {
-            partials.push(partial);
-            states.extend(state.map(|state| (partition, state)));
+        for (partition, part) in parts {
+            partials.push(part.shown);
+            states.extend(part.state.map(|state| (partition, state)));
         }
-        let merged = self.live.merge(&states).map_err(Failure::Broken)?;
+        let merged = self.live.merge(&states, watermark).map_err(Failure::Broken)?;
         Ok(HuntView {
             hunt_id: id.to_owned(),
             status: partials.iter().map(|partial| partial.status).max_by_key(|status| badness(*status)).unwrap_or(Status::Live),
             events: merged.events,
-            view: self.with_final(&merged.view, watermark)?,
+            view: RawValue::from_string(merged.view).map_err(|error| Failure::Broken(format!("a view: {error}")))?,
             partials,
             first_event_at: text(merged.first_event_at),
             last_event_at: text(merged.last_event_at),
-            watermark: text(watermark),
+            watermark: text(watermark.map(|at| at.clamp(YEARS.0, YEARS.1))),
         })
     }
 
@@ -223,31 +245,14 @@ impl Query {
         let clocks = Clocks { hunt: readers.hunt_clock?, partition: readers.partition_clock, floor: readers.watermark_floor };
         Some(clocks.watermark(clock, &self.time))
     }
+}
 
-    /// The view with `final` said of each window: its end is at or below the watermark.
-    fn with_final(&self, view: &str, watermark: Option<Micros>) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
-        #[derive(Serialize, Deserialize)]
-        struct Window {
-            start: String,
-            end: String,
-            value: Box<RawValue>,
-            #[serde(rename = "final", default)]
-            is_final: bool,
-        }
-        let broken = |error: serde_json::Error| Failure::Broken(format!("read a view: {error}"));
-        let mut view: BTreeMap<String, Box<RawValue>> = serde_json::from_str(view).map_err(broken)?;
-        for (name, value) in &mut view {
-            if self.windowed.contains(name) {
-                let mut windows: Vec<Window> = serde_json::from_str(value.get()).map_err(broken)?;
-                for window in &mut windows {
-                    let end = Micros::parse_rfc3339(window.end.as_bytes());
-                    window.is_final = watermark.zip(end).is_some_and(|(watermark, end)| end <= watermark);
-                }
-                *value = serde_json::value::to_raw_value(&windows).map_err(broken)?;
-            }
-        }
-        Ok(view)
-    }
+/// One partial on its way into a view.
+struct Part {
+    shown: PartialView,
+    /// `None`: nothing of it was ever saved.
+    state: Option<Vec<u8>>,
+    watermark: Option<Micros>,
 }
 
 fn saved_partial(row: &PartialRow) -> PartialView {

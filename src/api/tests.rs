@@ -1,13 +1,13 @@
 //! The API as a client sees it: a real server on a port of its own, spoken to in plain HTTP/1.1, over a fake daemon and store.
 
-use super::fake::{Fake, NEW_YEAR, SECOND, definitions, letter, line};
+use super::fake::{Fake, NEW_YEAR, SECOND, beginnings, letter, line, time};
 use super::query::LivePartition;
 use super::{Settings, openapi, server};
 use crate::metrics;
 use crate::outcome::Reason;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
-use crate::store::{Lag, LagReasons, Status};
+use crate::store::{Act, Lag, LagReasons, PartialRow, PartitionLine, RollupLine, Snapshot, Status};
 use crate::time::Micros;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -57,7 +57,8 @@ impl Served {
             advertise: String::new(),
             read_tokens: Vec::new(),
             admin_tokens: Vec::new(),
-            definitions: Arc::new(definitions()),
+            time: time(),
+            rollup: beginnings(),
             streams: 2,
             closing: receiver,
         };
@@ -98,7 +99,14 @@ impl Served {
     /// A GET whose answer is as the OpenAPI document says.
     fn get(&self, path: &str) -> Reply {
         let reply = self.ask("GET", path, "");
-        documented(path, &reply);
+        documented("get", path, &reply);
+        reply
+    }
+
+    /// A POST whose answer is as the OpenAPI document says.
+    fn post(&self, path: &str, headers: &str) -> Reply {
+        let reply = self.ask("POST", path, &format!("{headers}Content-Length: 0\r\n"));
+        documented("post", path, &reply);
         reply
     }
 
@@ -198,7 +206,7 @@ fn conforms(schema: &Value, value: &Value, at: &str) {
 }
 
 /// The reply's status, type and body are those the document gives for the path.
-fn documented(path: &str, reply: &Reply) {
+fn documented(method: &str, path: &str, reply: &Reply) {
     let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
     let asked: Vec<&str> = path.split('?').next().unwrap().split('/').collect();
     let fits = |pattern: &str| {
@@ -207,7 +215,7 @@ fn documented(path: &str, reply: &Reply) {
             && pattern.iter().zip(&asked).all(|(pattern, asked)| pattern.starts_with('{') || pattern == asked)
     };
     let (_, route) = document["paths"].as_object().unwrap().iter().find(|(pattern, _)| fits(pattern)).expect("a documented path");
-    let response = &route["get"]["responses"][reply.status.to_string()];
+    let response = &route[method]["responses"][reply.status.to_string()];
     let media = reply.header("content-type").unwrap().split(';').next().unwrap();
     let content = &response["content"][media];
     assert!(content.is_object(), "{path}: {} {media} is not documented", reply.status);
@@ -221,14 +229,17 @@ fn every_route_is_documented_and_every_documented_route_answers() {
     let served = Served::new();
     served.fake.fold("paris", 0, 3);
     served.fake.letters.lock().unwrap().push(letter(7, Reason::NotObject, b"7"));
+    *served.fake.lines.lock().unwrap() = vec![PartitionLine { tripped: Some("bad records".into()), ..line(0, 10, Some("me")) }];
     let document: Value = served.get("/openapi.json").json();
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    let documented: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    for path in &documented {
+    let documented: Vec<(&String, &Value)> = document["paths"].as_object().unwrap().iter().collect();
+    for (path, route) in &documented {
         let path =
             path.replace("{id}", "paris").replace("{topic}", "hunt-events").replace("{partition}", "0").replace("{offset}", "7");
-        if path.ends_with("/stream") {
+        if route["post"].is_object() {
+            assert_eq!(served.post(&path, "").status, 202, "{path}");
+        } else if path.ends_with("/stream") {
             assert_eq!(served.follow(&path).next().unwrap()["events"], 3);
         } else {
             assert_eq!(served.get(&path).status, 200, "{path}");
@@ -237,9 +248,14 @@ fn every_route_is_documented_and_every_documented_route_answers() {
     }
     // The routes as the source registers them.
     let source = include_str!("mod.rs");
-    let registered: Vec<&str> = source.split("get(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(registered.len(), documented.len());
-    assert!(registered.iter().all(|path| documented.iter().any(|other| other == path)), "{registered:?}");
+    let mut registered = 0;
+    for method in ["get", "post"] {
+        for path in source.split(&format!("({method}(\"")).skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document["paths"][path][method].is_object(), "{method} {path}");
+            registered += 1;
+        }
+    }
+    assert_eq!(registered, documented.len());
 }
 
 #[test]
@@ -293,6 +309,148 @@ fn a_hunts_status_is_that_of_its_worst_partial_and_silence_moves_a_saved_waterma
     let parked = set(59 + 3601, LagReasons { failed: true, ..LagReasons::default() });
     assert_eq!((&parked["status"], &parked["watermark"]), (&json!("parked"), &json!("2026-01-01T00:01:00Z")));
     assert_eq!(parked["view"]["per_minute"][0]["final"], true);
+}
+
+#[test]
+fn a_window_is_final_at_the_smallest_watermark_of_all_partials_live_or_saved() {
+    let served = Served::new();
+    let told = || {
+        let hunt = served.get("/v1/hunts/paris").json();
+        (hunt["watermark"].clone(), hunt["view"]["per_minute"][0]["final"].clone())
+    };
+    let final_at = |watermark: &str| (json!(watermark), json!(true));
+    // Live alone: its watermark is at 00:02, the window ends at 00:01.
+    served.fake.fold("paris", 1, 2);
+    assert_eq!(told(), final_at("2026-01-01T00:02:00Z"));
+    // A live partial before its first applied event has none, holds nothing, and says nothing.
+    served.fake.fold("paris", 2, 0);
+    served.fake.live.lock().unwrap().get_mut("paris").unwrap()[1].watermark = None;
+    assert_eq!(told(), final_at("2026-01-01T00:02:00Z"));
+    // A saved one that is behind keeps the window open; and so it is on the stream and by parameter.
+    served.fake.save("paris", 0, 5);
+    assert_eq!(told(), (json!("2026-01-01T00:00:59Z"), json!(false)));
+    assert_eq!(served.follow("/v1/hunts/paris/stream").next().unwrap()["view"]["per_minute"][0]["final"], false);
+    assert_eq!(served.get("/v1/hunts?id=paris").json()["view"]["per_minute"][0]["final"], false);
+    // Past an hour of silence on its partition's clock it moves on, to the window's very end.
+    let saved = |change: &dyn Fn(&mut PartialRow)| {
+        change(&mut served.fake.stored.lock().unwrap().get_mut("paris").unwrap().partials[0]);
+        told()
+    };
+    let silence =
+        |row: &mut PartialRow, seconds: i64| row.partition_clock = Some(Micros(NEW_YEAR.0 + (59 + 3600 + seconds) * SECOND));
+    assert_eq!(saved(&|row| silence(row, 0)), (json!("2026-01-01T00:00:59Z"), json!(false)));
+    assert_eq!(saved(&|row| silence(row, 1)), final_at("2026-01-01T00:01:00Z"));
+    // A partial that holds its first events has no watermark, and they may fall into any window.
+    let held = saved(&|row| {
+        let lag = Lag { position: Position(4), clock: None, held: 3, reasons: LagReasons::default() };
+        row.snapshot = Snapshot { state: None, readers: None, lag: Some(lag), ..row.snapshot.clone() };
+    });
+    assert_eq!(held, (Value::Null, json!(false)));
+    served.fake.live.lock().unwrap().clear();
+    assert_eq!(told(), (Value::Null, json!(false)));
+}
+
+#[test]
+fn the_rollup_is_whole_before_anything_was_saved_and_says_what_the_store_says_after() {
+    let served = Served::new();
+    assert_eq!(served.get("/v1/rollup").json(), json!({"view": {"per_minute": [], "solved": 0}, "updated_at": null}));
+    let line = |aggregate: &str, value: &str, seconds| RollupLine {
+        aggregate: aggregate.into(),
+        value: value.into(),
+        updated_at: Micros(NEW_YEAR.0 + seconds * SECOND),
+    };
+    *served.fake.rollup.lock().unwrap() = vec![line("solved", "123456789012345678901234567890", 3)];
+    let reply = served.get("/v1/rollup");
+    let text = String::from_utf8(reply.body.clone()).unwrap();
+    assert!(text.contains("\"solved\":123456789012345678901234567890"), "large integers stay exact: {text}");
+    let window = r#"[{"start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:01:00Z","value":7}]"#;
+    *served.fake.rollup.lock().unwrap() = vec![line("per_minute", window, 9), line("solved", "7", 4), line("unknown", "1", 2)];
+    let rollup = served.get("/v1/rollup").json();
+    assert_eq!(rollup["updated_at"], "2026-01-01T00:00:09Z");
+    let window: Value = serde_json::from_str(window).unwrap();
+    assert_eq!(rollup["view"], json!({"per_minute": window, "solved": 7}), "windows of a rollup are never final");
+    served.refused("GET", "/v1/rollup?x=1", "", 400, "parameter");
+    *served.fake.down.lock().unwrap() = true;
+    served.refused("GET", "/v1/rollup", "", 503, "store");
+}
+
+#[test]
+fn a_tripped_breaker_is_told_and_reset() {
+    let served = Served::new();
+    let tripped = |partition, words: &str| PartitionLine { tripped: Some(words.into()), ..line(partition, 20, Some("other")) };
+    *served.fake.lines.lock().unwrap() = vec![line(0, 10, Some("me")), tripped(1, "saved words"), line(2, 10, Some("me"))];
+    let live = LivePartition {
+        partition: PartitionId::new("hunt-events", 0),
+        position: Some(Position(50)),
+        end: Some(Position(75)),
+        state: "tripped",
+        tripped: Some("words of this moment".into()),
+        epoch: Epoch(3),
+    };
+    *served.fake.partitions.lock().unwrap() = vec![live];
+    let page = served.get("/v1/partitions").json();
+    let told: Vec<(&Value, &Value)> =
+        page["partitions"].as_array().unwrap().iter().map(|line| (&line["state"], &line["tripped"])).collect();
+    let text = |state: &str| json!(state);
+    assert_eq!(
+        told,
+        [
+            (&text("tripped"), &text("words of this moment")),
+            (&text("tripped"), &text("saved words")),
+            (&text("elsewhere"), &Value::Null)
+        ]
+    );
+
+    // Asked and not waited for; waited for; waited for in vain.
+    let reset = |partition: i32, query: &str| served.post(&format!("/v1/partitions/hunt%2Devents/{partition}/reset{query}"), "");
+    let reply = reset(1, "");
+    assert_eq!((reply.status, reply.json()), (202, json!({"id": 1, "act": "reset", "done": false, "result": null})));
+    let reply = reset(0, "?wait=5s");
+    assert_eq!((reply.status, reply.json()), (202, json!({"id": 2, "act": "reset", "done": true, "result": "reset"})));
+    *served.fake.idle.lock().unwrap() = true;
+    let begun = Instant::now();
+    let reply = reset(0, "?wait=300ms");
+    assert_eq!((reply.status, &reply.json()["done"]), (202, &json!(false)));
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    {
+        let asked = served.fake.asked.lock().unwrap();
+        let partitions: Vec<i32> = asked.iter().map(|ask| ask.partition.as_ref().unwrap().partition).collect();
+        assert_eq!(partitions, [1, 0, 0]);
+        assert!(asked.iter().all(|ask| ask.act == Act::Reset && ask.by.as_deref() == Some("the API, from 127.0.0.1")));
+    }
+
+    for (path, status, kind) in [
+        ("/v1/partitions/hunt-events/2/reset", 409, "not-tripped"),
+        ("/v1/partitions/hunt-events/9/reset", 404, "unknown-partition"),
+        ("/v1/partitions/other/1/reset", 404, "unknown-partition"),
+        ("/v1/partitions/hunt-events/x/reset", 400, "parameter"),
+        ("/v1/partitions/hunt-events/1/reset?wait=9s", 400, "parameter"),
+        ("/v1/partitions/hunt-events/1/reset?wait=soon", 400, "parameter"),
+        ("/v1/partitions/hunt-events/1/reset?now", 400, "parameter"),
+    ] {
+        served.refused("POST", path, "Content-Length: 0\r\n", status, kind);
+    }
+    served.refused("GET", "/v1/partitions/hunt-events/1/reset", "", 405, "method");
+    assert_eq!(served.ask("GET", "/v1/partitions/hunt-events/1/reset", "").header("allow"), Some("POST"));
+    served.refused("POST", "/v1/partitions/hunt-events/1/reset", "Origin: http://evil.example\r\n", 403, "cross-origin");
+    *served.fake.down.lock().unwrap() = true;
+    served.refused("POST", "/v1/partitions/hunt-events/1/reset", "", 503, "store");
+    assert_eq!(served.fake.asked.lock().unwrap().len(), 3, "what is refused is not asked");
+}
+
+#[test]
+fn acting_takes_an_admin_token() {
+    let served = Served::with(|settings| {
+        settings.read_tokens = vec!["reads".into()];
+        settings.admin_tokens = vec!["acts".into()];
+    });
+    *served.fake.lines.lock().unwrap() = vec![PartitionLine { tripped: Some("words".into()), ..line(1, 20, Some("other")) }];
+    let path = "/v1/partitions/hunt-events/1/reset";
+    served.refused("POST", path, "", 401, "unauthorized");
+    served.refused("POST", path, "Authorization: Bearer reads\r\n", 403, "forbidden");
+    assert!(served.fake.asked.lock().unwrap().is_empty());
+    assert_eq!(served.post(path, "Authorization: Bearer acts\r\n").status, 202);
+    assert_eq!(served.fake.asked.lock().unwrap().len(), 1);
 }
 
 #[test]
@@ -390,6 +548,7 @@ fn partitions_join_what_is_read_here_with_what_is_saved() {
         position: Some(Position(50)),
         end: Some(Position(75)),
         state,
+        tripped: None,
         epoch: Epoch(epoch),
     };
     // Partition 1 was taken from us under a newer epoch; partition 3 is claimed but not in the store's answer yet.
@@ -491,7 +650,7 @@ fn readiness_names_every_reason() {
     assert_eq!(served.get("/readyz").status, 200);
     served.fake.unready.lock().unwrap().push("hunt-events/3 is not claimed yet".into());
     *served.fake.down.lock().unwrap() = true;
-    documented("/readyz", &served.ask("GET", "/readyz", ""));
+    documented("get", "/readyz", &served.ask("GET", "/readyz", ""));
     let problem = served.refused("GET", "/readyz", "", 503, "not-ready");
     assert_eq!(problem["reasons"], json!(["hunt-events/3 is not claimed yet", "the store does not answer"]));
     assert_eq!(served.get("/healthz").status, 200);
@@ -564,7 +723,8 @@ fn a_port_in_use_is_named() {
         advertise: String::new(),
         read_tokens: Vec::new(),
         admin_tokens: Vec::new(),
-        definitions: Arc::new(definitions()),
+        time: time(),
+        rollup: Vec::new(),
         streams: 1,
         closing: receiver,
     };

@@ -4,7 +4,7 @@
 //! which URL was asked and what to do, and nothing an answer contains reaches a message with control characters in it.
 
 use super::screen::plain;
-use super::{Daemon, RecordName};
+use super::{Daemon, PartitionName, RecordName};
 use crate::config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -39,6 +39,9 @@ pub enum Error {
     Refused(Problem),
     #[error("{url} answers, but not as huntline does: {found}. Is --url the daemon's own address?")]
     Foreign { url: String, found: String },
+    /// Asked for, and not done in time.
+    #[error("{0}")]
+    Undone(String),
     #[error("print: {0}")]
     Print(#[from] io::Error),
 }
@@ -127,6 +130,18 @@ impl Client {
         self.json(&format!("/v1/dead-letters/{topic}/{}/{}", record.partition, record.offset))
     }
 
+    /// Asks for a partition's breaker to be reset and waits so long for its owner; what came of it, as JSON.
+    pub fn reset(&self, partition: &PartitionName, wait: &str) -> Result<String, Error> {
+        let topic = utf8_percent_encode(&partition.topic, ESCAPED);
+        let path = format!("/v1/partitions/{topic}/{}/reset?{}", partition.partition, query(&[("wait", wait)]));
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = request.config().timeout_global(Some(ANSWER)).build().send_empty();
+        self.whole(self.answered(answer)?)
+    }
+
     /// Hands each page of the list at `path` to `each`, until `limit` items (0: all). Whether there are more.
     pub fn list(
         &self,
@@ -167,9 +182,13 @@ impl Client {
         serde_json::from_str(text).map_err(|error| self.foreign(format!("found JSON of another shape ({error})")))
     }
 
-    fn json(&self, path: &str) -> Result<String, Error> {
-        let body = self.ask(path, None)?.into_with_config().limit(LONGEST);
-        body.read_to_string().map_err(|error| self.unreachable(&error))
+    /// What is at `path`, as JSON.
+    pub fn json(&self, path: &str) -> Result<String, Error> {
+        self.whole(self.ask(path, None)?)
+    }
+
+    fn whole(&self, body: ureq::Body) -> Result<String, Error> {
+        body.into_with_config().limit(LONGEST).read_to_string().map_err(|error| self.unreachable(&error))
     }
 
     /// The body of a good answer.
@@ -182,11 +201,15 @@ impl Client {
             Some(_) => request.config().timeout_per_read(silence).build(),
             None => request.config().timeout_global(Some(ANSWER)).build(),
         };
-        let mut answer = request.call().map_err(|error| self.unreachable(&error))?;
+        self.answered(request.call())
+    }
+
+    fn answered(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<ureq::Body, Error> {
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status().as_u16();
         let kind = answer.body().mime_type().unwrap_or("no content type").to_owned();
         match (status, kind.as_str()) {
-            (200, "application/json" | "text/event-stream") => Ok(answer.into_body()),
+            (200 | 202, "application/json" | "text/event-stream") => Ok(answer.into_body()),
             (400.., "application/problem+json") => {
                 #[derive(Deserialize)]
                 struct Written {

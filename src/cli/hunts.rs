@@ -2,7 +2,7 @@
 
 use super::client::{self, Client, Error};
 use super::screen::{self, Frame, Table, left, plain, right};
-use super::view::Hunt;
+use super::view::{Hunt, Most};
 use super::{HuntArgs, HuntsArgs, HuntsCommand, HuntsListArgs};
 use serde::Deserialize;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -74,7 +74,7 @@ fn show(args: &HuntArgs) -> Result<(), Error> {
         writeln!(out, "{}", screen::json(&text, terminal))?;
     } else {
         let hunt: Hunt<'_> = client.read(&text)?;
-        for line in hunt.lines(usize::MAX, screen::size().map(|(columns, _)| columns)) {
+        for line in hunt.lines(Most::SHOWN, screen::size().map(|(columns, _)| columns)) {
             writeln!(out, "{line}")?;
         }
     }
@@ -174,7 +174,7 @@ impl Shown {
         // What tells how it goes stands above what may not fit.
         let told = if self.note.is_empty() { "watching; ctrl-c ends".to_owned() } else { self.note.clone() };
         let mut lines = vec![told, String::new()];
-        lines.extend(hunt.lines(8, Some(size.0)));
+        lines.extend(hunt.lines(Most::WATCHED, Some(size.0)));
         Ok(self.frame.draw(&lines, size)?)
     }
 }

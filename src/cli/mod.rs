@@ -11,8 +11,10 @@ pub mod demo;
 pub mod generate;
 pub mod hunts;
 pub mod migrate;
+pub mod partitions;
 mod progress;
 pub mod rebuild;
+pub mod rollup;
 pub mod run;
 mod screen;
 pub mod verify;
@@ -52,6 +54,10 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// List hunts, show or watch one
     Hunts(HuntsArgs),
+    /// Show the aggregates kept over all hunts
+    Rollup(RollupArgs),
+    /// List partitions, reset the breaker of one
+    Partitions(PartitionsArgs),
     /// List dead letters, show one
     DeadLetters(DeadLettersArgs),
     /// Fold the log again and compare every partial with the store
@@ -199,6 +205,64 @@ pub struct DeadLetterArgs {
     pub json: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub struct RollupArgs {
+    #[command(flatten)]
+    pub from: Daemon,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PartitionsArgs {
+    #[command(subcommand)]
+    pub command: PartitionsCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PartitionsCommand {
+    /// List partitions with where they stand, who has them and what tripped their breakers
+    List(PartitionsListArgs),
+    /// Let a partition read on whose breaker tripped; it counts anew from there
+    Reset(PartitionArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PartitionsListArgs {
+    #[command(flatten)]
+    pub from: Daemon,
+    /// Print JSON, one partition a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PartitionArgs {
+    #[command(flatten)]
+    pub from: Daemon,
+    /// The partition: topic/partition
+    #[arg(value_name = "TOPIC/PARTITION", value_parser = partition)]
+    pub partition: PartitionName,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A partition as an operator names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionName {
+    pub topic: String,
+    pub partition: i32,
+}
+
+fn partition(text: &str) -> Result<PartitionName, String> {
+    let expected = || format!("found {text:?}, expected topic/partition such as hunt-events/0");
+    let (topic, number) = text.rsplit_once('/').filter(|(topic, _)| !topic.is_empty()).ok_or_else(expected)?;
+    let partition = number.parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(expected)?;
+    Ok(PartitionName { topic: topic.to_owned(), partition })
+}
+
 /// A record as an operator names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordName {
@@ -271,6 +335,9 @@ mod tests {
             "huntline hunts list --status parked --json",
             "huntline hunts show h/1 --json",
             "huntline hunts watch h --url http://127.0.0.1:9",
+            "huntline rollup --json",
+            "huntline partitions list --json --url http://127.0.0.1:9",
+            "huntline partitions reset hunt-events/0 --token-file t",
             "huntline dead-letters list --reason wrong_type --hunt h --json",
             "huntline dead-letters show hunt-events/0/12 --json",
             "huntline run --from-now",
@@ -284,19 +351,28 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_2() {
-        for line in
-            ["huntline", "huntline fly", "huntline hunts", "huntline dead-letters show x", "huntline hunts list --status gone"]
-        {
+        for line in [
+            "huntline",
+            "huntline fly",
+            "huntline hunts",
+            "huntline dead-letters show x",
+            "huntline partitions reset t",
+            "huntline hunts list --status gone",
+        ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
         }
     }
 
     #[test]
-    fn a_record_is_named_by_its_place() {
+    fn a_record_and_a_partition_are_named_by_their_places() {
         let name = |topic: &str, partition, offset| RecordName { topic: topic.into(), partition, offset };
         assert_eq!(record("hunt-events/3/4711"), Ok(name("hunt-events", 3, 4711)));
         for wrong in ["", "a", "a/1", "a/x/1", "a/1/-1", "/1/1", "a/99999999999/1"] {
             assert!(record(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(partition("a/b/3"), Ok(PartitionName { topic: "a/b".into(), partition: 3 }));
+        for wrong in ["", "a", "/1", "a/x", "a/-1", "a/99999999999"] {
+            assert!(partition(wrong).is_err(), "{wrong}");
         }
     }
 

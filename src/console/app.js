@@ -109,7 +109,7 @@ function pill(node, text, kind) {
   node.textContent = text;
 }
 
-const STATUS_KIND = {live: 'good', lagging: 'warn', parked: 'bad', running: 'good', claiming: 'warn', paused: 'warn', halted: 'bad', unclaimed: 'warn'};
+const STATUS_KIND = {live: 'good', lagging: 'warn', parked: 'bad', running: 'good', claiming: 'warn', releasing: 'warn', tripped: 'bad', halted: 'bad', unclaimed: 'warn'};
 
 function note(id, text) {
   $(id).hidden = !text;
@@ -152,6 +152,7 @@ async function showPartitions() {
   const totals = [['Records', line => line.counts?.records], ['Applied', line => line.counts?.applied], ['Duplicates', line => line.counts?.duplicate],
     ['Dead letters', line => line.counts?.dead_lettered], ['Late', line => line.counts?.late], ['Held', line => line.counts?.held], ['Lag', line => line.lag]];
   $('totals').replaceChildren(...totals.map(([name, of]) => fact(name, number(sum(of)))));
+  showTripped(lines.filter(line => line.tripped !== null));
   $('partitions-rows').replaceChildren(...lines.map(line => el('tr', {},
     el('td', {class: 'id nowrap', text: `${line.topic}/${line.partition}`}),
     el('td', {}, el('span', {class: `pill ${STATUS_KIND[line.state] ?? ''}`, text: line.state})),
@@ -163,6 +164,54 @@ async function showPartitions() {
     el('td', {class: 'cut', title: line.advertise, text: line.owner ?? '–'}),
     el('td', {class: 'nowrap'}, moment(line.updated_at)))));
 }
+
+/** Drawn anew only when it says something new, so that a button does not vanish under a finger. */
+function showTripped(lines) {
+  const told = JSON.stringify(lines.map(line => [line.topic, line.partition, line.tripped]));
+  if (told === showTripped.told) return;
+  showTripped.told = told;
+  $('tripped').hidden = lines.length === 0;
+  $('tripped').replaceChildren(...lines.map(line => {
+    const place = `${line.topic}/${line.partition}`;
+    const said = el('span', {class: 'note', role: 'status'});
+    const button = el('button', {type: 'button', 'aria-label': `Reset the breaker of ${place}`, text: 'Reset', onclick: () => resetBreaker(line, button, said)});
+    return el('li', {}, el('p', {}, el('strong', {class: 'id', text: place}), ' is paused: ', line.tripped),
+      el('p', {class: 'bar'}, button, said));
+  }));
+}
+
+async function resetBreaker(line, button, said) {
+  button.disabled = true;
+  said.textContent = 'Asking its owner…';
+  try {
+    const response = await request(`v1/partitions/${encodeURIComponent(line.topic)}/${line.partition}/reset?wait=5s`, {method: 'POST'});
+    const act = await response.json();
+    said.textContent = act.done ? `Done: ${act.result}` : 'Asked; its owner has not done it yet.';
+  } catch (error) {
+    if (error.status === 403) $('token-button').hidden = false;
+    said.textContent = excuse(error);
+  }
+  button.disabled = false;
+  showPartitions();
+}
+
+// ---- The rollup
+
+async function showRollup() {
+  try {
+    const {view, updated_at} = await ask('v1/rollup');
+    const cards = cardsOf(view, rollup.view);
+    rollup.view = view;
+    $('rollup').hidden = Object.keys(view).length === 0;
+    $('rollup-view').replaceChildren(...cards);
+    $('rollup-saved').replaceChildren(...(updated_at ? ['saved ', moment(updated_at)] : ['nothing saved yet']));
+    note('rollup-note', '');
+  } catch (error) {
+    note('rollup-note', excuse(error));
+  }
+}
+
+const rollup = {view: {}};
 
 // ---- Hunts
 
@@ -266,11 +315,17 @@ function showHunt(view) {
   $('hunt-facts').hidden = $('hunt-partials').hidden = false;
   $('hunt-facts').replaceChildren(fact('Events', number(view.events)), fact('First event', moment(view.first_event_at)),
     fact('Last event', moment(view.last_event_at)), fact('Watermark', moment(view.watermark)));
-  const cards = Object.entries(view.view).map(([name, value]) => card(name, value, before[name]));
-  const wide = cards.filter(card => card.classList.contains('wide'));
-  $('hunt-view').replaceChildren(el('div', {class: 'cards'}, ...cards.filter(card => !wide.includes(card))), el('div', {class: 'cards tables'}, ...wide));
+  $('hunt-view').replaceChildren(...cardsOf(view.view, before));
   $('hunt-partials').replaceChildren(...view.partials.map(partial =>
     el('li', {text: `${partial.topic}/${partial.partition} · position ${number(partial.position)} · ${partial.source}${partial.status === 'live' ? '' : ` · ${partial.status}`}`})));
+}
+
+/** The aggregates of a view: numbers first, then what takes more room. */
+function cardsOf(view, before) {
+  const cards = Object.entries(view).map(([name, value]) => card(name, value, before[name]));
+  const wide = cards.filter(card => card.classList.contains('wide'));
+  const narrow = cards.filter(card => !wide.includes(card));
+  return [...(narrow.length ? [el('div', {class: 'cards'}, ...narrow)] : []), ...(wide.length ? [el('div', {class: 'cards tables'}, ...wide)] : [])];
 }
 
 /** An aggregate, by the shape of its value: the API does not name its kind. */
@@ -291,7 +346,7 @@ function plain(value, before) {
   if (value === null) return el('p', {class: 'big none', text: '–'});
   if (typeof value === 'number' || typeof value === 'bigint') {
     const text = number(value);
-    return el('p', {class: `big${text.length > 12 ? ' long' : ''}${fresh}`, text, title: String(value)});
+    return el('p', {class: `big${text.length > 8 ? ' long' : ''}${fresh}`, text, title: String(value)});
   }
   return el('p', {class: 'big words', dir: 'auto', text: typeof value === 'string' ? value : JSON.stringify(value, (_, part) => typeof part === 'bigint' ? String(part) : part)});
 }
@@ -309,7 +364,9 @@ function ranking(rows) {
 
 function windows(list) {
   const newest = list.at(-1);
-  const span = `${clock(newest.start)} – ${clock(newest.end)}${newest.final ? ', final' : ', open'}`;
+  // Windows of the rollup do not say whether they are final.
+  const state = newest.final === undefined ? '' : newest.final ? ', final' : ', open';
+  const span = `${clock(newest.start)} – ${clock(newest.end)}${state}`;
   const numeric = list.every(({value}) => value === null || typeof value === 'number' || typeof value === 'bigint');
   if (!numeric) {
     const inner = card('', newest.value);
@@ -320,8 +377,8 @@ function windows(list) {
   const width = 100 / Math.max(list.length, 12);
   const bars = list.map(({start, value, final}, n) => {
     const height = greatest > 0 ? Math.max(1, 36 * Math.abs(Number(value)) / greatest) : 1;
-    return svg('rect', {x: n * width, y: 36 - height, width: width * .8, height, class: final ? '' : 'open'},
-      svg('title', {}, `${clock(start)}: ${number(value)}${final ? '' : ' (open)'}`));
+    return svg('rect', {x: n * width, y: 36 - height, width: width * .8, height, class: final === false ? 'open' : ''},
+      svg('title', {}, `${clock(start)}: ${number(value)}${final === false ? ' (open)' : ''}`));
   });
   const chart = svg('svg', {viewBox: '0 0 100 36', preserveAspectRatio: 'none', class: 'chart', role: 'img',
     'aria-label': `${list.length} windows, the newest ${number(newest.value)}`}, ...bars);
@@ -431,6 +488,7 @@ $('token').addEventListener('close', () => {
   sessionStorage.removeItem('token-declined');
   $('token-button').hidden = true;
   showPartitions();
+  showRollup();
   showHunts();
   showLetters();
   if (hunt.id !== null) followHunt(hunt.id);
@@ -439,6 +497,7 @@ $('token').addEventListener('close', () => {
 openChosen();
 every(5000, showReadiness);
 every(2000, showPartitions);
+every(5000, showRollup);
 every(5000, showHunts);
 // Only the first page refreshes by itself: a reader who went further keeps their place.
 every(10000, () => $('letters-rows').childElementCount > PAGE ? undefined : showLetters());

@@ -1,11 +1,12 @@
 //! What the API may ask of the running daemon, answered from the board and the partitions' actors.
 
 use crate::actor::partition::{Board, Shown, View};
-use crate::api::query::{Live, LiveHunt, LivePartition};
+use crate::api::query::{Live, LiveHunt, LivePartition, Merged};
 use crate::partial::Fold;
 use crate::partition::Phase;
 use crate::record::PartitionId;
-use crate::store::Readers;
+use crate::time::Micros;
+use crate::window::Finals;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -47,6 +48,7 @@ impl Live for LiveDaemon {
                     (None, Phase::Running) => "running",
                     (None, Phase::Releasing | Phase::Ended) => "releasing",
                 },
+                tripped: shown.summary.tripped,
                 epoch: shown.summary.epoch,
             })
             .collect()
@@ -71,7 +73,17 @@ impl Live for LiveDaemon {
         self.board.changed.subscribe()
     }
 
-    fn merge(&self, states: &[(PartitionId, Vec<u8>)]) -> Result<Readers, String> {
-        self.fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+    fn merge(&self, states: &[(PartitionId, Vec<u8>)], watermark: Option<Micros>) -> Result<Merged, String> {
+        let mut merged = self.fold.start();
+        for (partition, state) in states {
+            let partial = self.fold.decode(state).map_err(|error| format!("the partial of {partition}: {error}"))?;
+            self.fold.merge(&mut merged, &partial);
+        }
+        Ok(Merged {
+            events: merged.events as i64,
+            view: self.fold.view_with(&merged, Some(Finals(watermark))),
+            first_event_at: merged.times.map(|times| times.first),
+            last_event_at: merged.times.map(|times| times.last),
+        })
     }
 }

@@ -145,7 +145,8 @@ impl Daemon {
             advertise: settings.http.advertise.clone(),
             read_tokens: reveal(&settings.http.read_tokens),
             admin_tokens: reveal(&settings.http.admin_tokens),
-            definitions: Arc::new(settings.definitions.clone()),
+            time: settings.definitions.time.clone(),
+            rollup: merging.rollup().values([]),
             streams: STREAMS,
             closing: closed,
         };

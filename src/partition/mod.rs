@@ -199,6 +199,8 @@ pub struct Machine {
     /// Why it stands tripped, now and at `committed`.
     tripped: Option<String>,
     saved_tripped: Option<String>,
+    /// Acts carried out since the claim: the store shows one as open until its checkpoint is committed.
+    acted: HashSet<i64>,
     dispatched: Mark,
     /// First outcomes since the claim; only ever grows, for metrics.
     firsts: Counts,
@@ -263,6 +265,7 @@ impl Machine {
             breaker: Breaker::new(settings.breaker),
             tripped: None,
             saved_tripped: None,
+            acted: HashSet::new(),
             rollup: Delta::default(),
             settings,
             phase: Phase::Idle,
@@ -494,8 +497,11 @@ impl Machine {
         self.release_further();
     }
 
-    /// Lets the partition go on.
+    /// Lets the partition go on, once an act.
     fn reset(&mut self, act: i64) {
+        if !self.acted.insert(act) {
+            return;
+        }
         let result = match self.tripped.take() {
             Some(_) => "reset",
             None => "the breaker was not tripped",

@@ -327,6 +327,8 @@ pub struct PartitionLine {
     pub epoch: Epoch,
     pub owner: Option<Owner>,
     pub counts: Counts,
+    /// Why the breaker stands tripped; `None`: it does not.
+    pub tripped: Option<String>,
     pub updated_at: Micros,
 }
 

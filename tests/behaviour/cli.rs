@@ -121,6 +121,52 @@ fn a_hunt_is_shown_for_people_and_exactly_as_the_api_has_it() {
 }
 
 #[test]
+fn windows_tops_quantiles_and_funnels_are_tables() {
+    let id = busy_hunt();
+    let has = |shown: &str, part: &str| shown.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == part);
+    await_until(PATIENCE, "every kind has something to show", || {
+        let shown = huntline(&["hunts", "show", &id, "--url", demo()]).out;
+        let tables = ["key value", "stage count", "start end value state", "leaders_lately"];
+        let missing: Vec<_> = tables.into_iter().filter(|part| !has(&shown, part)).collect();
+        if missing.is_empty() && shown.contains("p50 ") && !shown.contains(['{', '[']) { Ok(()) } else { Err((missing, shown)) }
+    });
+    let hunt = &json_lines(&["hunts", "show", &id, "--json", "--url", demo()])[0];
+    assert!(hunt["view"]["solved_per_minute"][0]["final"].is_boolean(), "{hunt}");
+}
+
+#[test]
+fn the_rollup_is_shown() {
+    let rollup = await_until(PATIENCE, "every rolled-up aggregate is saved", || {
+        let rollup = json_lines(&["rollup", "--json", "--url", demo()]).remove(0);
+        let some =
+            rollup["view"]["solved_per_minute"][0]["value"].as_i64() > Some(0) && rollup["view"]["players"].as_i64() > Some(0);
+        if some { Ok(rollup) } else { Err(rollup) }
+    });
+    assert_eq!(rollup["view"].as_object().map(serde_json::Map::len), Some(7), "{rollup}");
+    assert!(rollup["updated_at"].is_string() && rollup["view"]["solved_per_minute"][0].get("final").is_none(), "{rollup}");
+    let shown = huntline(&["rollup", "--url", demo()]);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.starts_with("updated  20") && shown.out.contains("\nleaderboard\n    key "), "{}", shown.out);
+}
+
+#[test]
+fn partitions_are_listed_and_only_a_tripped_one_is_reset() {
+    let lines = json_lines(&["partitions", "list", "--json", "--url", demo()]);
+    let states: Vec<&str> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
+    assert_eq!(states, ["running"; 4]);
+    let table = huntline(&["partitions", "list", "--url", demo()]);
+    assert_eq!((table.code, table.err.as_str(), table.out.lines().count()), (Some(0), "", 5), "{table:?}");
+    assert!(table.out.starts_with("PARTITION ") && table.out.contains("\nhunt-events/3  running "), "{table:?}");
+
+    let done = huntline(&["partitions", "reset", "hunt-events/0", "--url", demo()]);
+    assert!(done.code == Some(1) && done.out.is_empty(), "{done:?}");
+    assert_eq!(done.err, "huntline: hunt-events/0: the partition's breaker is not tripped\n");
+    let done = huntline(&["partitions", "reset", "elsewhere/0", "--url", demo()]);
+    assert!(done.code == Some(1) && done.err.contains("elsewhere/0: no instance ever claimed this partition"), "{done:?}");
+    assert_eq!(huntline(&["partitions", "reset", "hunt-events", "--url", demo()]).code, Some(2));
+}
+
+#[test]
 fn every_aggregate_of_the_demo_gets_a_value() {
     let id = busy_hunt();
     await_until(PATIENCE, "no aggregate is 0 or null", || {

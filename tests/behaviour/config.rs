@@ -2,7 +2,7 @@
 //! them at once, the defaults as documented, and no secret anywhere.
 
 use huntline::config::{self, Loaded, OnGap, Policy, Problems, Start, StoreUrl};
-use huntline::definitions::{Kind, Place, Pointer};
+use huntline::definitions::{Kind, Place, Pointer, Shape};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -119,7 +119,15 @@ fn the_treasure_hunt_pipeline_loads() {
     let names: Vec<_> = definitions.aggregates.iter().map(|a| a.name.as_str()).collect();
     assert!(names.is_sorted() && names.len() >= 8, "{names:?}");
     let kinds: BTreeSet<_> = definitions.aggregates.iter().map(|a| a.kind.name()).collect();
-    assert_eq!(kinds, BTreeSet::from(["count", "sum", "min", "max", "mean", "first", "last"]));
+    let all = ["count", "sum", "min", "max", "mean", "first", "last", "distinct", "top", "quantiles", "funnel"];
+    assert_eq!(kinds, BTreeSet::from(all));
+    let windowed = |shape: fn(&Shape) -> bool| {
+        definitions.aggregates.iter().filter_map(|a| a.window.as_ref()).any(|window| shape(&window.shape))
+    };
+    assert!(windowed(|shape| matches!(shape, Shape::Tumbling { .. })));
+    assert!(windowed(|shape| matches!(shape, Shape::Hopping { .. })));
+    assert!(windowed(|shape| matches!(shape, Shape::Session { .. })));
+    assert!(!definitions.rollup.is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 // The harness and the oracle offer more than today's tests ask of them.
 #![allow(dead_code)]
 
+mod breaker;
 mod cli;
 mod config;
 mod documentation;

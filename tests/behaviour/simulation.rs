@@ -40,7 +40,8 @@ struct MemoryStore {
     gaps: Vec<Gap>,
     rollup: Option<Vec<u8>>,
     tripped: Option<String>,
-    acts: i64,
+    /// Done.
+    acts: BTreeSet<i64>,
 }
 
 impl MemoryStore {
@@ -112,7 +113,9 @@ impl MemoryStore {
             self.rollup.clone_from(&checkpoint.rollup);
         }
         self.tripped.clone_from(&checkpoint.tripped);
-        self.acts += checkpoint.acts.len() as i64;
+        for act in &checkpoint.acts {
+            assert!(self.acts.insert(act.id), "seed {seed}: act {} is done twice", act.id);
+        }
         self.check(world, seed);
         Ok(())
     }
@@ -436,6 +439,8 @@ impl Simulation<'_> {
             Op::Reset if p.machine.phase() == Phase::Running => {
                 self.resets += 1;
                 let act = self.resets;
+                self.step(p, Input::Reset { act });
+                // The store shows it open until its checkpoint is committed.
                 self.step(p, Input::Reset { act });
             }
             Op::Reset if matches!(p.machine.phase(), Phase::Releasing | Phase::Ended) => {}

@@ -149,7 +149,8 @@ pub(super) async fn hunt(session: &mut Session, hunt: String) -> Result<Option<S
 pub(super) async fn partitions(session: &mut Session) -> Result<Vec<PartitionLine>, Fault> {
     let read = session
         .prepare(
-            "SELECT topic, partition, position, epoch, owner, advertise, records, applied, duplicate, dead_lettered, ignored, held, late, updated_at
+            "SELECT topic, partition, position, epoch, owner, advertise, records, applied, duplicate, dead_lettered, ignored, held, late, updated_at,
+                    tripped
              FROM huntline.partitions ORDER BY topic, partition",
         )
         .await?;
@@ -171,6 +172,7 @@ pub(super) async fn partitions(session: &mut Session) -> Result<Vec<PartitionLin
                 late: row.get(12),
             },
             updated_at: row.get::<_, Instant>(13).0,
+            tripped: row.get(14),
         })
         .collect())
 }

@@ -142,7 +142,8 @@ fn watermark(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
 
 pub(super) fn partitions(connection: &mut Connection) -> Result<Vec<PartitionLine>> {
     let mut read = connection.prepare_cached(
-        "SELECT topic, partition, position, epoch, owner, advertise, records, applied, duplicate, dead_lettered, ignored, held, late, updated_at
+        "SELECT topic, partition, position, epoch, owner, advertise, records, applied, duplicate, dead_lettered, ignored, held, late, updated_at,
+                tripped
          FROM partitions ORDER BY topic, partition",
     )?;
     let mut rows = read.query([])?;
@@ -163,6 +164,7 @@ pub(super) fn partitions(connection: &mut Connection) -> Result<Vec<PartitionLin
                 late: row.get(12)?,
             },
             updated_at: read_time(&row.get::<_, String>(13)?)?,
+            tripped: row.get(14)?,
         });
     }
     Ok(lines)

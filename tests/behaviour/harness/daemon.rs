@@ -94,9 +94,15 @@ impl Daemon {
     /// Starts it again after it ended, with the same configuration, directory and port.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.relaunch();
+        self.await_ready();
+    }
+
+    /// As [`restart`](Daemon::restart), for one that is not to become ready.
+    #[track_caller]
+    pub fn relaunch(&mut self) {
         assert!(self.process.exited().is_some(), "the daemon runs still");
         self.process = launch(&self.setup, self.port, &self.scratch);
-        self.await_ready();
     }
 
     /// As [`restart`](Daemon::restart), with another configuration.

@@ -69,11 +69,15 @@ async fn a_claim_finds_rollup_and_breaker_as_committed(fixture: Fixture) {
     let second = store.claim(&a0(), &owner("two")).await.unwrap();
     assert_eq!((second.rollup.as_deref(), second.tripped.as_deref()), (Some(&b"1"[..]), Some(words)));
 
+    let lines = store.partitions().await.unwrap();
+    assert_eq!(lines[0].tripped.as_deref(), Some(words));
+
     // No share: the one that stands is kept. No reason: the breaker is reset.
     let mut a = Work::on(store.clone(), a0()).await;
     a.commit(None, merge()).await;
     let third = store.claim(&a0(), &owner("three")).await.unwrap();
     assert_eq!((third.rollup.as_deref(), third.tripped), (Some(&b"1"[..]), None));
+    assert_eq!(store.partitions().await.unwrap()[0].tripped, None);
     let other = store.claim(&PartitionId::new("a", 1), &owner("three")).await.unwrap();
     assert_eq!((other.rollup, other.tripped), (None, None));
 
