@@ -5,9 +5,12 @@
 // The harness and the oracle offer more than today's tests ask of them.
 #![allow(dead_code)]
 
+mod aggregates;
 mod cli;
 mod config;
+mod decoding;
 mod documentation;
+mod engine;
 mod grafana;
 mod harness;
 mod isolation;
