@@ -29,7 +29,7 @@ const DEFINITIONS: [&str; 8] = [
      [aggregates.b]\nkind = \"count\"\nwindow = { hopping = \"2d\", every = \"1d\", keep = 1000 }\n[aggregates.c]\nkind = \"mean\"\nof = \"/data/points\"\nwindow = { session = \"1d\" }",
     "[aggregates.a]\nkind = \"count\"\nwhere = \"data.any > 5 || data.player == 'p'\"\n[aggregates.b]\nkind = \"count\"\nwhere = \"data.any in ['p', 5, 9223372036854775807, null, true, -0.0]\"\n\
      [aggregates.c]\nkind = \"count\"\nwhere = \"!(data.any in ['x', null]) && data.any != data.player\"\n[aggregates.d]\nkind = \"count\"\nwhere = \"data.any == data.same\"",
-    "[event]\ntime = \"timestamp\"\nid = \"/data/points\"\nhunt = \"key\"\n[dedup]\nlast = 1\n[aggregates.a]\nkind = \"count\"\nwhere = \"has(data.any) && !has(data.player.x)\"\n\
+    "[event]\ntime = \"timestamp\"\nid = \"/data/points\"\nhunt = \"key\"\nmax_bytes = \"60KiB\"\n[dedup]\nlast = 1\n[aggregates.a]\nkind = \"count\"\nwhere = \"has(data.any) && !has(data.player.x)\"\n\
      [aggregates.b]\nkind = \"sum\"\nof = \"/data/player\"\nwhere = \"data.any >= 'p' || data.any < 1e19\"",
 ];
 

@@ -13,7 +13,8 @@ pub const KINDS: [&str; 11] = ["count", "sum", "min", "max", "mean", "first", "l
 pub const SHAPES: [&str; 4] = ["whole", "tumbling", "hopping", "session"];
 
 pub fn definitions(rng: &mut Rng, options: &Options, other_hunt: &HuntAt) -> String {
-    let mut text = format!("[event]\nmax_bytes = \"{}B\"\n", options.max_bytes);
+    let topics: Vec<String> = options.topics.iter().map(|topic| format!("\"{}\"", topic.name)).collect();
+    let mut text = format!("[kafka]\ntopics = [{}]\n[event]\nmax_bytes = \"{}B\"\n", topics.join(", "), options.max_bytes);
     if rng.u8(..4) == 0 {
         text += "id = [\"/source\", \"/id\"]\n";
     }
