@@ -226,7 +226,7 @@ mod tests {
     }
 
     const EVENT: &str = r#"{"type":"clue.solved","data":{"points":7,"half":0.5,"big":18446744073709551615,"name":"A\u00e9\n","flag":true,
-        "nil":null,"list":[1,{"a":2}],"same":[1.0,{"a":2.0}],"huge":1e400,"lone":"\ud800","five":5.0}}"#;
+        "nil":null,"list":[1,{"a":2}],"same":[1.0,{"a":2.0}],"objects":{"x":[],"y":null},"huge":1e400,"lone":"\ud800","five":5.0}}"#;
 
     #[test]
     fn comparisons_hold_or_fail() {
@@ -240,8 +240,12 @@ mod tests {
             "data.flag && data.flag == true && data.flag > false",
             "type in ['x', 'clue.solved']",
             "!(data.points in [1, 2, 'seven'])",
+            // The items of a list are no operands: a null among them is merely another value.
+            "!(data.points in [1, null])",
+            "data.points in [null, 7]",
             "7 == data.points && 'clue.solved' == type",
             "data.list == data.same",
+            "data.list != data.objects && data.objects == data.objects",
             "data.huge > 1e308",
             "data.lone != 'x'",
             "has(data.points) && !has(data.nil) && !has(data.absent) && !has(data.points.more)",

@@ -6,9 +6,12 @@
 #![allow(dead_code)]
 
 mod breaker;
+mod aggregates;
 mod cli;
 mod config;
+mod decoding;
 mod documentation;
+mod engine;
 mod grafana;
 mod harness;
 mod isolation;
