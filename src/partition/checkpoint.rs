@@ -462,7 +462,8 @@ impl Input {
             Input::SideBatch { .. } => "side_batch",
             Input::SideGap { .. } => "side_gap",
             Input::SideFailed => "side_failed",
-            Input::Gap { .. } => "gap",
+            Input::Gap { reads_on: true, .. } => "gap",
+            Input::Gap { reads_on: false, .. } => "gap_halts",
             Input::Reset { .. } => "reset",
             Input::Release => "release",
         }

@@ -88,10 +88,11 @@ pub enum Input {
         to: Position,
     },
     SideFailed,
-    /// The main reader skips `[from, to)`, which the log no longer has.
+    /// The main reader found that the log no longer has `[from, to)`. It skips them, or stands still before them.
     Gap {
         from: Position,
         to: Position,
+        reads_on: bool,
     },
     /// An operator's act: read on although the breaker tripped.
     Reset {
@@ -330,7 +331,7 @@ impl Machine {
             (Phase::Running, Input::SideBatch { batch, decoded }) => self.side_batch(batch, decoded),
             (Phase::Running, Input::SideGap { from, to }) => self.side_gap(from, to),
             (Phase::Running, Input::SideFailed) => self.side_failed(),
-            (Phase::Running, Input::Gap { from, to }) => self.missed(from, to),
+            (Phase::Running, Input::Gap { from, to, reads_on }) => self.missed(from, to, reads_on),
             (Phase::Running, Input::Reset { act }) => self.reset(act),
             (Phase::Running, Input::Release) => self.release(),
             (Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning, Input::Release) => {
@@ -518,8 +519,8 @@ impl Machine {
         }
     }
 
-    /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so.
-    fn skip(&mut self, from: Position, to: Position) {
+    /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so. Who halts stays before it.
+    fn skip(&mut self, from: Position, to: Position, reads_on: bool) {
         const REMEMBERED: usize = 1024;
         let from = from.max(self.dispatched.position);
         if to <= from {
@@ -532,6 +533,9 @@ impl Machine {
             reason: "the log no longer had these records".into(),
             found_at: self.now,
         });
+        if !reads_on {
+            return;
+        }
         self.dispatched.position = to;
         if self.skipped.len() == REMEMBERED {
             self.skipped.pop_front();

@@ -250,7 +250,7 @@ impl LetterState {
     }
 }
 
-/// Records that Kafka no longer had: `[from, to)`.
+/// Records that Kafka no longer had: `[from, to)`. Whoever finds the same gap again, perhaps grown, leaves one row of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gap {
     pub hunt_id: Option<String>,

@@ -8,6 +8,7 @@
 mod cli;
 mod config;
 mod documentation;
+mod gaps;
 mod grafana;
 mod harness;
 mod isolation;

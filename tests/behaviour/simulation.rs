@@ -107,7 +107,12 @@ impl MemoryStore {
         for letter in &checkpoint.dead_letters {
             self.letters.entry(letter.offset.0).or_insert_with(|| letter.clone());
         }
-        self.gaps.extend(checkpoint.gaps.iter().cloned());
+        for gap in &checkpoint.gaps {
+            match self.gaps.iter_mut().find(|known| known.hunt_id == gap.hunt_id && known.from == gap.from) {
+                Some(known) => known.to = known.to.max(gap.to),
+                None => self.gaps.push(gap.clone()),
+            }
+        }
         if checkpoint.rollup.is_some() {
             self.rollup.clone_from(&checkpoint.rollup);
         }
@@ -168,6 +173,9 @@ impl MemoryStore {
         }
         assert_eq!(self.counts, counts, "seed {seed}: counts at {position}");
         assert!(self.counts.balanced(), "seed {seed}: {:?}", self.counts);
+        for gap in self.gaps.iter().filter(|gap| gap.hunt_id.is_none()) {
+            assert!(gap.from == position || gap.to <= position, "seed {seed}: {gap:?} at position {position}");
+        }
         for offset in self.letters.keys() {
             assert!(*offset < position.0, "seed {seed}: a letter of {offset} at position {position}");
         }
@@ -197,6 +205,8 @@ pub enum Bug {
     LosesALetter,
     /// The main reader reads on after records the log no longer has, and does not say so.
     HidesAGap,
+    /// It halts before them, and does not say so.
+    HaltsInSilence,
     HidesAGapAside,
     /// The side reader gives a batch of records twice.
     ReadsTwiceAside,
@@ -227,6 +237,9 @@ struct Process {
     replies: VecDeque<Reply>,
     ops: Vec<Op>,
     reading: Option<Position>,
+    /// Its reader stands still before a gap; and whether it is one that does.
+    halted: bool,
+    halts: bool,
     fenced: bool,
     released: bool,
     hook: Hook,
@@ -247,6 +260,8 @@ struct Simulation<'w> {
     /// Where the log begins, and how likely that moves.
     low: Position,
     retention: f64,
+    /// How likely it is that a process halts at gaps.
+    halting: f64,
     resets: i64,
     bug: Option<Bug>,
     reached: &'w Mutex<HashSet<(Phase, &'static str)>>,
@@ -274,6 +289,8 @@ impl Simulation<'_> {
             replies: VecDeque::new(),
             ops: Vec::new(),
             reading: None,
+            halted: false,
+            halts: self.rng.f64() < self.halting,
             fenced: false,
             released: false,
             hook: self.world.hook(),
@@ -289,7 +306,7 @@ impl Simulation<'_> {
                 Effect::Claim => p.ops.push(Op::Claim),
                 Effect::ResolveStart => p.ops.push(Op::ResolveStart),
                 Effect::Begin { .. } => p.ops.push(Op::Begin),
-                Effect::Read { position, .. } => p.reading = Some(position),
+                Effect::Read { position, .. } => p.reading = Some(position).filter(|_| !p.halted),
                 Effect::Load { purpose, hunts } => p.ops.push(Op::Load(purpose, hunts)),
                 Effect::StartHunt { slot, generation, state } => {
                     let slot = slot as usize;
@@ -498,10 +515,12 @@ impl Simulation<'_> {
                     && at < self.world.end
                 {
                     if at < self.low {
-                        let (from, to) = (at, self.low);
-                        p.reading = Some(to);
-                        if self.bug != Some(Bug::HidesAGap) {
-                            self.step(p, Input::Gap { from, to });
+                        let (from, to, reads_on) = (at, self.low, !p.halts);
+                        p.halted = p.halts;
+                        p.reading = Some(to).filter(|_| reads_on);
+                        let hidden = if reads_on { Bug::HidesAGap } else { Bug::HaltsInSilence };
+                        if self.bug != Some(hidden) {
+                            self.step(p, Input::Gap { from, to, reads_on });
                         }
                         return;
                     }
@@ -537,9 +556,12 @@ impl Simulation<'_> {
         for _ in 0..200_000 {
             self.turn(p);
             let summary = p.machine.summary();
-            let read = p.reading == Some(self.world.end);
+            let read = p.halted || p.reading == Some(self.world.end);
             let quiet = p.ops.is_empty() && p.replies.is_empty() && p.queues.iter().all(VecDeque::is_empty);
             if p.fenced || (read && quiet && !summary.unsaved && summary.lagging == summary.parked) {
+                let before = |gap: &Gap| gap.hunt_id.is_none() && Some(gap.from) == self.store.position;
+                let told = p.fenced || !p.halted || self.store.gaps.iter().any(before);
+                assert!(told, "seed {}: the gap at {:?} is on no record", self.seed, self.store.position);
                 return;
             }
         }
@@ -562,6 +584,7 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         garbled: BTreeMap::new(),
         low: Position(0),
         retention: 0.0,
+        halting: 0.0,
         resets: 0,
         bug,
         reached,
@@ -575,6 +598,7 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
     }
     if sim.rng.f64() < 0.3 {
         sim.retention = sim.rng.f64() * 0.02;
+        sim.halting = if sim.rng.bool() { 0.5 } else { 0.0 };
     }
     let mut processes = vec![sim.process(0)];
     for n in 1..=sim.rng.usize(1..5) {
@@ -609,6 +633,12 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         }
         let next = sim.process(n);
         processes.push(next);
+    }
+    // Whoever halts at a gap leaves it on record; then the operator has reading go on.
+    if sim.halting > 0.0 {
+        let mut halting = sim.process(900);
+        sim.finish(&mut halting);
+        sim.halting = 0.0;
     }
     // The newest claim wins; whoever else is left gets fenced when it tries to save.
     let mut last = sim.process(1000);
@@ -693,6 +723,7 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
         (Phase::Running, "refused"),
         (Phase::Running, "fenced"),
         (Phase::Running, "gap"),
+        (Phase::Running, "gap_halts"),
         (Phase::Running, "side_gap"),
         (Phase::Running, "side_batch"),
         (Phase::Running, "side_failed"),

@@ -47,6 +47,7 @@ both! {
     hunts_are_listed_by_id_in_pages_and_by_status
     dead_letters_are_listed_in_pages_and_by_what_is_asked
     a_dead_letter_is_written_once
+    a_gap_found_again_is_one_row_that_grows
     ids_of_any_letters_are_kept
     a_store_of_something_else_is_refused_in_sentences
     migrating_at_once_migrates_once
@@ -446,6 +447,44 @@ async fn a_dead_letter_is_written_once(fixture: Fixture) {
     assert_eq!(store.dead_letter(&partition, Offset(0)).await.unwrap(), Some(full));
     assert_eq!(store.dead_letter(&partition, Offset(1)).await.unwrap(), Some(bare));
     assert_eq!(store.dead_letter(&partition, Offset(2)).await.unwrap(), None);
+}
+
+async fn a_gap_found_again_is_one_row_that_grows(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let gap = |hunt: Option<&str>, from, to, at| Gap {
+        hunt_id: hunt.map(str::to_owned),
+        from: Position(from),
+        to: Position(to),
+        reason: "retention".into(),
+        found_at: Micros(at),
+    };
+    let other = PartitionId::new("a", 1);
+    let elsewhere = store.claim(&other, &owner("one")).await.unwrap();
+    let mut commit = checkpoint(&other, &elsewhere, "one");
+    commit.gaps = vec![gap(None, 10, 15, 5)];
+    store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.gaps = vec![gap(None, 10, 20, 1_000_000), gap(Some("h"), 10, 12, 1)];
+    store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
+    commit.number = 1;
+    commit.gaps = vec![gap(None, 10, 30, 9_000_000), gap(Some("h"), 10, 11, 9), gap(Some("i"), 10, 12, 1), gap(None, 11, 12, 1)];
+    store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    let rows = fixture
+        .rows(
+            "partition, hunt_id, from_offset, to_offset",
+            "gaps",
+            "ORDER BY partition, hunt_id IS NOT NULL, hunt_id, from_offset",
+        )
+        .await;
+    let expected: [[Option<&str>; 4]; 5] = [
+        [Some("0"), None, Some("10"), Some("30")],
+        [Some("0"), None, Some("11"), Some("12")],
+        [Some("0"), Some("h"), Some("10"), Some("12")],
+        [Some("0"), Some("i"), Some("10"), Some("12")],
+        [Some("1"), None, Some("10"), Some("15")],
+    ];
+    assert_eq!(rows, expected.map(|row| row.map(|text| text.map(str::to_owned)).to_vec()));
 }
 
 async fn ids_of_any_letters_are_kept(fixture: Fixture) {

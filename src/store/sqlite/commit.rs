@@ -271,10 +271,16 @@ fn write_dead_letters(transaction: &Transaction<'_>, checkpoint: &Checkpoint) ->
 
 fn write_gaps(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()> {
     let partition = &checkpoint.partition;
+    let mut extend = transaction.prepare_cached(
+        "UPDATE gaps SET to_offset = max(to_offset, ?5) WHERE topic = ?1 AND partition = ?2 AND hunt_id IS ?3 AND from_offset = ?4",
+    )?;
     let mut write = transaction.prepare_cached(
         "INSERT INTO gaps (topic, partition, hunt_id, from_offset, to_offset, reason, found_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
     for gap in &checkpoint.gaps {
+        if extend.execute(params![&*partition.topic, partition.partition, gap.hunt_id, gap.from.0, gap.to.0])? > 0 {
+            continue;
+        }
         write.execute(params![
             &*partition.topic,
             partition.partition,
