@@ -260,7 +260,7 @@ impl PartitionActor {
             .await
         };
         ctx.spawn(loaded.into_actor(self).map(move |loaded, act, ctx| match loaded {
-            Ok(snapshots) => act.step(Input::Loaded { purpose, snapshots }, ctx),
+            Ok(loaded) => act.step(Input::Loaded { purpose, loaded }, ctx),
             Err(error) => act.store_failed(error, ctx),
         }));
     }

@@ -28,7 +28,7 @@ use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};
 use crate::rollup::Delta;
 use crate::source::SideRead;
-use crate::store::{self, Checkpoint, Claimed, DoneAct, Gap, LagReasons, Snapshot, Status};
+use crate::store::{self, Checkpoint, Claimed, DoneAct, Gap, LagReasons, Loaded, Snapshot, Status};
 use crate::time::Micros;
 use breaker::Breaker;
 use catch_up::Pass;
@@ -68,7 +68,7 @@ pub enum Input {
     /// The saved snapshots of the hunts of `Effect::Load`; hunts without a row are left out.
     Loaded {
         purpose: LoadPurpose,
-        snapshots: Vec<Snapshot>,
+        loaded: Loaded,
     },
     Reply(Reply),
     /// Go on asking hunts for snapshots.
@@ -315,10 +315,15 @@ impl Machine {
             }
             (Phase::Beginning, Input::Begun) => self.read(),
             (Phase::Running, Input::Batch { batch, decoded }) => self.received(batch, decoded),
-            (Phase::Running | Phase::Releasing, Input::Loaded { purpose, snapshots }) => match purpose {
-                LoadPurpose::Route => self.loaded(snapshots),
-                LoadPurpose::Restore => self.restored(snapshots),
-            },
+            (Phase::Running | Phase::Releasing, Input::Loaded { purpose, loaded }) => {
+                if self.is_ahead(purpose, loaded.newest) {
+                    return std::mem::take(&mut self.effects);
+                }
+                match purpose {
+                    LoadPurpose::Route => self.loaded(loaded.snapshots),
+                    LoadPurpose::Restore => self.restored(loaded.snapshots),
+                }
+            }
             (Phase::Running | Phase::Releasing, Input::Reply(reply)) => self.replied(reply),
             (Phase::Running | Phase::Releasing, Input::Sweep) => self.sweep(),
             (Phase::Running, Input::Tick) => self.tick(),
@@ -457,6 +462,22 @@ impl Machine {
                 self.effects.push(Effect::ResolveStart);
             }
         }
+    }
+
+    /// Whether something loaded was saved after what this owner saw last: by a newer owner, or by a database that stepped back since,
+    /// or of which a part was restored. To fold on from it would count records twice.
+    fn is_ahead(&mut self, purpose: LoadPurpose, newest: i64) -> bool {
+        // A checkpoint on its way may be committed already; it writes no hunt that is not resident.
+        let on_its_way = purpose == LoadPurpose::Restore && self.closing.as_ref().is_some_and(Closing::is_sent);
+        let ahead = newest > self.number + i64::from(on_its_way);
+        if ahead {
+            self.phase = Phase::Ended;
+            self.effects.push(Effect::Fenced(format!(
+                "a hunt was saved with checkpoint {newest}, after checkpoint {} of the partition, the last this owner knows",
+                self.number
+            )));
+        }
+        ahead
     }
 
     fn begin_at(&mut self, mark: Mark) {

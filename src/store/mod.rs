@@ -173,6 +173,15 @@ pub struct Snapshot {
     pub lag: Option<Lag>,
 }
 
+/// Partials as they are saved, and how new they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// In no order.
+    pub snapshots: Vec<Snapshot>,
+    /// The greatest number that a checkpoint which wrote one of them left in the partition's row; 0: unknown.
+    pub newest: i64,
+}
+
 /// The lagging half of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {

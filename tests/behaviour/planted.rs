@@ -49,4 +49,5 @@ noticed! {
     a_side_reader_that_repeats_itself_is_noticed: ReadsTwiceAside;
     a_rollup_not_restored_is_noticed: ForgetsTheRollup;
     a_breaker_that_a_new_owner_forgets_is_noticed: ReadsOnTripped;
+    a_snapshot_ahead_of_its_partition_is_noticed: FoldsOnFromAhead;
 }

@@ -15,7 +15,7 @@ use huntline::partition::{Effect, Input, LoadPurpose, Machine, Phase, Settings};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::rollup::Delta;
 use huntline::source::SideRead;
-use huntline::store::{Checkpoint, Claimed, DeadLetter, Gap, Lag, Lagging, Snapshot};
+use huntline::store::{Checkpoint, Claimed, DeadLetter, Gap, Lag, Lagging, Loaded, Snapshot};
 use huntline::time::Micros;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -27,7 +27,7 @@ use world::{HUNTS, World};
 const BREAKER: (u32, f64) = (8, 0.75);
 
 /// The store, with the protocol's own checks.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct MemoryStore {
     epoch: i64,
     owner: String,
@@ -36,6 +36,8 @@ struct MemoryStore {
     clock: Option<Micros>,
     counts: Counts,
     rows: BTreeMap<String, (Option<Vec<u8>>, Option<Lag>)>,
+    /// Which checkpoint wrote a row last.
+    saved: BTreeMap<String, i64>,
     letters: BTreeMap<i64, DeadLetter>,
     gaps: Vec<Gap>,
     rollup: Option<Vec<u8>>,
@@ -103,6 +105,7 @@ impl MemoryStore {
                 saved.0 = row.state.clone();
             }
             saved.1 = row.lag;
+            self.saved.insert(row.hunt.clone(), self.number);
         }
         for letter in &checkpoint.dead_letters {
             self.letters.entry(letter.offset.0).or_insert_with(|| letter.clone());
@@ -213,6 +216,8 @@ pub enum Bug {
     ForgetsTheRollup,
     /// The breaker is found reset by nobody.
     ReadsOnTripped,
+    /// A snapshot that is ahead of its partition is taken for any other.
+    FoldsOnFromAhead,
 }
 
 /// Work a process has asked for and not got yet.
@@ -262,6 +267,10 @@ struct Simulation<'w> {
     retention: f64,
     /// How likely it is that a process halts at gaps.
     halting: f64,
+    /// How likely the store is copied, or steps back to its copy; what it was before it did, while nothing was saved since.
+    steps_back: f64,
+    copy: Option<MemoryStore>,
+    ahead: Option<MemoryStore>,
     resets: i64,
     bug: Option<Bug>,
     reached: &'w Mutex<HashSet<(Phase, &'static str)>>,
@@ -409,8 +418,13 @@ impl Simulation<'_> {
                 }
             }
             Op::Load(purpose, hunts) => {
+                // Two sessions may find two servers.
+                let elsewhere = self.ahead.as_ref().filter(|_| purpose == LoadPurpose::Route && self.rng.bool());
+                let store = elsewhere.unwrap_or(&self.store);
+                let newest = hunts.iter().filter_map(|hunt| store.saved.get(hunt)).max().copied().unwrap_or_default();
+                let newest = if self.bug == Some(Bug::FoldsOnFromAhead) { 0 } else { newest };
                 let rows = hunts.iter().filter_map(|hunt| {
-                    let (mut state, lag) = self.store.rows.get(hunt)?.clone();
+                    let (mut state, lag) = store.rows.get(hunt)?.clone();
                     if let (Some(left @ 1..), Some(bytes)) = (self.garbled.get_mut(hunt), &mut state) {
                         *left -= 1;
                         bytes.truncate(bytes.len() / 2);
@@ -420,8 +434,8 @@ impl Simulation<'_> {
                     }
                     Some(Snapshot { hunt: hunt.clone(), state, readers: None, lag })
                 });
-                let snapshots = rows.collect();
-                self.step(p, Input::Loaded { purpose, snapshots });
+                let loaded = Loaded { snapshots: rows.collect(), newest };
+                self.step(p, Input::Loaded { purpose, loaded });
             }
             Op::Commit(checkpoint) => self.commit(p, checkpoint),
             Op::Side(read, at) => {
@@ -489,6 +503,7 @@ impl Simulation<'_> {
             }
             _ => {}
         }
+        self.ahead = None;
         match self.rng.usize(0..10) {
             // The store is away, or busy: nothing happened.
             0..3 => p.ops.push(Op::Commit(checkpoint)),
@@ -508,6 +523,12 @@ impl Simulation<'_> {
     fn turn(&mut self, p: &mut Process) {
         if self.rng.f64() < self.retention {
             self.low = Position(self.low.0 + self.rng.i64(1..25)).min(Position(self.world.end.0 * 3 / 4));
+        }
+        if self.rng.f64() < self.steps_back {
+            match self.copy.take() {
+                None => self.copy = Some(self.store.clone()),
+                Some(older) => self.ahead = Some(std::mem::replace(&mut self.store, older)),
+            }
         }
         match self.rng.usize(0..10) {
             0..2 => {
@@ -585,6 +606,9 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         low: Position(0),
         retention: 0.0,
         halting: 0.0,
+        steps_back: 0.0,
+        copy: None,
+        ahead: None,
         resets: 0,
         bug,
         reached,
@@ -599,6 +623,9 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
     if sim.rng.f64() < 0.3 {
         sim.retention = sim.rng.f64() * 0.02;
         sim.halting = if sim.rng.bool() { 0.5 } else { 0.0 };
+    }
+    if sim.rng.f64() < 0.2 {
+        sim.steps_back = 0.01;
     }
     let mut processes = vec![sim.process(0)];
     for n in 1..=sim.rng.usize(1..5) {
@@ -634,6 +661,7 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         let next = sim.process(n);
         processes.push(next);
     }
+    (sim.steps_back, sim.ahead) = (0.0, None);
     // Whoever halts at a gap leaves it on record; then the operator has reading go on.
     if sim.halting > 0.0 {
         let mut halting = sim.process(900);

@@ -14,7 +14,7 @@ use huntline::outcome::{Counts, Reason};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::record::PartitionId;
 use huntline::store::{
-    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Owner, Readers, SchemaVersion, Snapshot,
+    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Loaded, Owner, Readers, SchemaVersion, Snapshot,
     Status, Store,
 };
 use huntline::time::Micros;
@@ -108,7 +108,7 @@ async fn an_older_claim_is_fenced(fixture: Fixture) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap().snapshots, []);
     // An epoch alone does not pass: two processes may have been handed the same one by a store that went back in time.
     let mut stranger = checkpoint(&partition, &living, "zombie");
     stranger.position = Position(5);
@@ -132,7 +132,7 @@ async fn a_checkpoint_with_another_number_is_fenced(fixture: Fixture) {
         let fenced = store.checkpoint(Arc::new(commit), merge()).await;
         assert!(matches!(fenced, Err(Error::Fenced { .. })), "{number}: {fenced:?}");
     }
-    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap().snapshots, []);
 }
 
 async fn the_same_checkpoint_sent_again_counts_once(fixture: Fixture) {
@@ -192,15 +192,16 @@ async fn what_is_committed_comes_back_field_by_field(fixture: Fixture) {
     ];
     store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
     let names = ["a", "b", "c", "z", "unknown"].map(String::from).to_vec();
-    let mut found = store.load(&partition, names.clone()).await.unwrap();
+    let mut found = store.load(&partition, names.clone()).await.unwrap().snapshots;
     let mut expected = commit.partials.clone();
     for list in [&mut found, &mut expected] {
         list.sort_by(|a, b| a.hunt.cmp(&b.hunt));
         list.iter_mut().for_each(normalise);
     }
     assert_eq!(found, expected);
-    assert_eq!(store.load(&PartitionId::new("a", 1), names).await.unwrap(), []);
-    assert_eq!(store.load(&partition, vec![]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, names.clone()).await.unwrap().newest, 1);
+    assert_eq!(store.load(&PartitionId::new("a", 1), names).await.unwrap(), Loaded::default());
+    assert_eq!(store.load(&partition, vec![]).await.unwrap().snapshots, []);
 
     let hunt = store.hunt("c").await.unwrap().unwrap();
     assert_eq!((hunt.status, hunt.events, hunt.updated_at), (Status::Parked, 1 << 60, commit.at));
@@ -255,7 +256,7 @@ async fn a_hunt_that_begins_to_lag_keeps_the_state_it_has(fixture: Fixture) {
     commit.number = 1;
     commit.partials = vec![Snapshot { hunt: "h".into(), state: None, readers: None, lag }];
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();
-    let mut found = store.load(&partition, vec!["h".into()]).await.unwrap();
+    let mut found = store.load(&partition, vec!["h".into()]).await.unwrap().snapshots;
     let mut expected = vec![Snapshot { lag, ..saved }];
     found.iter_mut().chain(&mut expected).for_each(normalise);
     assert_eq!(found, expected);
@@ -502,7 +503,7 @@ async fn ids_of_any_letters_are_kept(fixture: Fixture) {
     let mut commit = checkpoint(&partition, &claimed, "one");
     commit.partials = ids.iter().map(|id| snapshot(id, 1)).collect();
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();
-    assert_eq!(store.load(&partition, ids.to_vec()).await.unwrap().len(), ids.len());
+    assert_eq!(store.load(&partition, ids.to_vec()).await.unwrap().snapshots.len(), ids.len());
     for id in &ids {
         assert_eq!(store.hunt(id).await.unwrap().map(|hunt| hunt.hunt_id).as_ref(), Some(id));
     }

@@ -21,8 +21,8 @@ mod summary;
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine, Result, RollupLine,
-    Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Loaded, OpenAct, Owner, PartitionLine, Result,
+    RollupLine, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -217,7 +217,7 @@ impl Postgres {
         .await
     }
 
-    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Loaded> {
         self.call(Use::Read, self.shared.limits.call, "load hunts", |session| Box::pin(read::load(session, partition, hunts)))
             .await
     }

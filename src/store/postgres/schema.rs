@@ -9,8 +9,11 @@ use super::fault::Fault;
 use super::summary;
 use std::time::Duration;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/postgres/0001_store.sql"), include_str!("../migrations/postgres/0002_rollup.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres/0001_store.sql"),
+    include_str!("../migrations/postgres/0002_rollup.sql"),
+    include_str!("../migrations/postgres/0004_saved.sql"),
+];
 
 /// The advisory lock that migrating and binding take: "huntline" as a number.
 const LOCK: i64 = 0x6875_6e74_6c69_6e65;

@@ -159,8 +159,8 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
     let (shared, born): (bool, i64) = transaction
         .prepare_cached(
             "INSERT INTO partials (topic, partition, hunt_id, state, view, events, first_event_at, last_event_at, hunt_clock, partition_clock,
-               watermark_floor, lagging, position, clock, held, reasons, born, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+               watermark_floor, lagging, position, clock, held, reasons, born, saved, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17, ?18)
              ON CONFLICT (hunt_id, topic, partition) DO UPDATE SET
                state = coalesce(excluded.state, state),
                view = iif(excluded.state IS NULL, view, excluded.view),
@@ -171,7 +171,7 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
                partition_clock = iif(excluded.state IS NULL, partition_clock, excluded.partition_clock),
                watermark_floor = iif(excluded.state IS NULL, watermark_floor, excluded.watermark_floor),
                lagging = excluded.lagging, position = excluded.position, clock = excluded.clock, held = excluded.held,
-               reasons = excluded.reasons, updated_at = excluded.updated_at
+               reasons = excluded.reasons, saved = excluded.saved, updated_at = excluded.updated_at
              RETURNING shared, born",
         )?
         .query_row(

@@ -15,8 +15,8 @@ mod summary;
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine, Result, RollupLine,
-    Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, Loaded, OpenAct, Owner, PartitionLine, Result,
+    RollupLine, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -154,7 +154,7 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Loaded> {
         self.call(&self.reader, "load hunts", move |connection| read::load(connection, &partition, &hunts)).await
     }
 

@@ -5,8 +5,11 @@ use super::super::{Result, SummaryColumn};
 use super::{Fault, fault, summary};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/sqlite/0001_store.sql"), include_str!("../migrations/sqlite/0002_rollup.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_store.sql"),
+    include_str!("../migrations/sqlite/0002_rollup.sql"),
+    include_str!("../migrations/sqlite/0004_saved.sql"),
+];
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
