@@ -45,6 +45,8 @@ pub mod actor;
 pub mod api;
 pub mod cli;
 pub mod daemon;
+#[cfg(feature = "test-hooks")]
+pub mod fuzzing;
 pub mod generate;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;

@@ -7,6 +7,7 @@
 
 mod cli;
 mod config;
+mod corpus;
 mod documentation;
 mod gaps;
 mod grafana;
@@ -20,5 +21,6 @@ mod platform;
 mod rebalance;
 mod recovery;
 mod simulation;
+mod stalls;
 mod store_contract;
 mod tidy;
