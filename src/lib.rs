@@ -29,6 +29,7 @@ pub mod dedup;
 pub mod hunt;
 pub mod partial;
 pub mod partition;
+pub mod refold;
 pub mod rollup;
 pub mod watermark;
 pub mod window;
@@ -48,5 +49,7 @@ pub mod daemon;
 #[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 pub mod generate;
+pub mod rebuild;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
+pub mod verify;

@@ -24,3 +24,4 @@ mod simulation;
 mod stalls;
 mod store_contract;
 mod tidy;
+mod verify;
