@@ -159,7 +159,11 @@ pub struct Platform {
 impl Platform {
     /// Two topics of their own, read by one group; `options` say how many hunts there are and what is sent.
     pub fn new(name: &str, partitions: (i32, i32), options: Options) -> Platform {
-        let kafka = kafka::shared();
+        Platform::at(kafka::shared(), name, partitions, options)
+    }
+
+    /// As [`new`](Platform::new), in another Kafka than the shared one.
+    pub fn at(kafka: &'static Kafka, name: &str, partitions: (i32, i32), options: Options) -> Platform {
         // Timestamps are those of the generator, long past.
         let keep = [("retention.ms", "-1")];
         let topics = vec![
