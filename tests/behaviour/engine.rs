@@ -66,12 +66,18 @@ impl Case {
             let said = recompute(definitions, &logged(&self.stream[..=n]), &engine.left_out);
             if let Some(difference) = engine.difference(&said) {
                 return format!(
-                    "They first differ after record {n} of the stream, {}/{} at {}: {difference}\n  key {}\n  value {}\n  {record:?}",
+                    "They first differ after record {n} of the stream, {}/{} at {}: {difference}\n  timestamp {}, key {}\n  value {}\n  headers {}",
                     partition.0,
                     partition.1,
                     record.offset,
+                    record.timestamp_ms,
                     shown(record.key.as_deref()),
                     shown(record.value.as_deref()),
+                    record
+                        .headers
+                        .iter()
+                        .map(|(name, value)| format!("{}: {}; ", shown(Some(name)), shown(value.as_deref())))
+                        .collect::<String>(),
                 );
             }
         }

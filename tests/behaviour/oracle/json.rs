@@ -97,11 +97,20 @@ fn integer_with_float(i: i128, f: f64) -> Ordering {
 impl Json {
     /// Of a whole record value: what first goes wrong from left to right.
     pub fn read(bytes: &[u8]) -> Result<Json, Fault> {
+        Json::read_within(bytes, DEEPEST)
+    }
+
+    /// Of a view, in which a value as deep as a record may be stands deeper.
+    pub fn read_view(text: &str) -> Result<Json, Fault> {
+        Json::read_within(text.as_bytes(), 2 * DEEPEST)
+    }
+
+    fn read_within(bytes: &[u8], deepest: usize) -> Result<Json, Fault> {
         let good = match std::str::from_utf8(bytes) {
             Ok(_) => bytes.len(),
             Err(e) => e.valid_up_to(),
         };
-        let mut reader = Reader { bytes: &bytes[..good], at: 0 };
+        let mut reader = Reader { bytes: &bytes[..good], at: 0, deepest };
         let read = reader.document();
         if good < bytes.len() && read != Err(Fault::TooDeep) {
             return Err(Fault::NotJson);
@@ -226,6 +235,7 @@ const DEEPEST: usize = 64;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    deepest: usize,
 }
 
 impl Reader<'_> {
@@ -262,7 +272,7 @@ impl Reader<'_> {
     fn value(&mut self, around: usize) -> Result<Json, Fault> {
         self.space();
         match self.peek().ok_or(Fault::NotJson)? {
-            b'{' | b'[' if around == DEEPEST => Err(Fault::TooDeep),
+            b'{' | b'[' if around == self.deepest => Err(Fault::TooDeep),
             b'{' => self.members(around + 1),
             b'[' => self.items(around + 1),
             b'"' => Ok(Json::Text(self.string()?)),
