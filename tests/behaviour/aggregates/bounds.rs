@@ -137,7 +137,7 @@ fn estimates_are_within_the_bounds_that_are_promised() {
     }
     assert!(checked >= 30);
     for kind in ["distinct", "top", "funnel", "quantiles"] {
-        assert!(estimated.get(kind).is_some_and(|n| *n > 200), "{estimated:?}");
+        assert!(estimated.get(kind).is_some_and(|n| *n > 100), "{estimated:?}");
     }
 }
 
