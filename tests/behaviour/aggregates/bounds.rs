@@ -47,7 +47,7 @@ at = [0.001, 0.25, 0.5, 0.95, 0.999, 1.0]
 [aggregates.quantiles_windowed]
 kind = "quantiles"
 of = "/data/x"
-window = { session = "1m" }
+window = { session = "1s" }
 [aggregates.funnel]
 kind = "funnel"
 by = "/data/k"
