@@ -47,7 +47,7 @@ at = [0.001, 0.25, 0.5, 0.95, 0.999, 1.0]
 [aggregates.quantiles_windowed]
 kind = "quantiles"
 of = "/data/x"
-window = { session = "1m" }
+window = { session = "1s" }
 [aggregates.funnel]
 kind = "funnel"
 by = "/data/k"
@@ -137,7 +137,7 @@ fn estimates_are_within_the_bounds_that_are_promised() {
     }
     assert!(checked >= 30);
     for kind in ["distinct", "top", "funnel", "quantiles"] {
-        assert!(estimated.get(kind).is_some_and(|n| *n > 200), "{estimated:?}");
+        assert!(estimated.get(kind).is_some_and(|n| *n > 100), "{estimated:?}");
     }
 }
 
