@@ -19,6 +19,7 @@ use huntline::decode::{Decoded, Plan, Verdict};
 use huntline::partial::{Fold, Partial};
 use huntline::position::{Epoch, Position};
 use huntline::record::PartitionId;
+use huntline::rollup::Delta;
 use huntline::source::{Command, Event, kafka};
 use huntline::time::Micros;
 use std::collections::{BTreeMap, HashMap};
@@ -155,7 +156,7 @@ fn bare(brokers: &str, topic: &str) {
     let settings = config::load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
     let definitions = &settings.definitions;
     let plan = Plan::new(definitions, topic);
-    let fold = Fold::new(definitions, &plan, 8 << 20).expect("known kinds");
+    let fold = Fold::new(definitions, &plan, 8 << 20);
     let source = kafka::Settings {
         brokers: vec![brokers.to_owned()],
         group: "bare".into(),
@@ -194,7 +195,7 @@ fn bare(brokers: &str, topic: &str) {
                             Some(partial) => partial,
                             None => hunts.entry(id.into()).or_insert_with(|| fold.start()),
                         };
-                        fold.apply(partial, &batch, &decoded, index, *clock);
+                        fold.apply(partial, &batch, &decoded, index, *clock, &mut Delta::default());
                     }
                     *clock = (*clock).max(Micros::of_record_timestamp(batch.records[index].timestamp_ms));
                 }

@@ -46,6 +46,11 @@ impl Dedup {
         }
     }
 
+    /// How many ids it holds.
+    pub fn count(&self) -> usize {
+        self.ids.len()
+    }
+
     /// The newest `limit` of it, for a memory of another length.
     pub fn limited(mut self, limit: usize) -> Dedup {
         self.ids.rotate_left(self.oldest);

@@ -29,6 +29,7 @@ pub mod dedup;
 pub mod hunt;
 pub mod partial;
 pub mod partition;
+pub mod refold;
 pub mod rollup;
 pub mod watermark;
 pub mod window;
@@ -46,5 +47,7 @@ pub mod api;
 pub mod cli;
 pub mod daemon;
 pub mod generate;
+pub mod rebuild;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
+pub mod verify;

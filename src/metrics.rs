@@ -159,6 +159,7 @@ pub fn store_errors(error: &store::Error) -> Counter {
         store::Error::Passing(_) => "passing",
         store::Error::Fatal(_) => "fatal",
         store::Error::Mismatch(_) => "mismatch",
+        store::Error::Redefined { .. } => "redefined",
     };
     counter!(STORE_ERRORS.name, "kind" => kind)
 }

@@ -306,6 +306,11 @@ impl Fold {
             at.map_or_else(|| aggregate.keeper.start(), |at| std::mem::replace(&mut partial.kept[at], Kept::Windowed(None)))
         });
         let kept = kept.collect();
+        // Where the watermark is made otherwise from now on, it is not below what it was at the last applied event.
+        let remade = (old.time.lateness, old.time.idle) != (self.time.lateness, self.time.idle);
+        if let Some(times) = partial.times.as_mut().filter(|_| remade) {
+            times.clocks.floor = Some(times.clocks.watermark(times.clocks.partition, &old.time));
+        }
         let mut partial = Partial { kept, dedup: partial.dedup.limited(self.dedup_last), ..partial };
         partial.weight = self.weigh(&partial);
         partial
@@ -382,6 +387,9 @@ fn bits(mut set: u128) -> impl Iterator<Item = usize> {
         Some(bit)
     })
 }
+
+mod parts;
+pub use parts::Part;
 
 #[cfg(test)]
 mod laws;

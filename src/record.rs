@@ -8,8 +8,9 @@
 use crate::position::{Epoch, Offset, Position};
 use serde::Serialize;
 use std::fmt;
-use std::sync::Arc;
+use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One partition of one topic. Orders by topic, then number: the order in which partials merge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -110,11 +111,14 @@ pub struct Batch {
     pub next: Position,
     /// Bytes in flight, given back when the last holder drops the batch. `None` in tests.
     pub budget: Option<Budget>,
+    /// Where its memory goes then.
+    shelf: Option<Shelf>,
 }
 
 impl Batch {
     pub fn new(partition: PartitionId, epoch: Epoch, next: Position) -> Self {
-        Self { partition, epoch, arena: Vec::new(), records: Vec::new(), headers: Vec::new(), next, budget: None }
+        let (arena, records, headers) = Room::default();
+        Self { partition, epoch, arena, records, headers, next, budget: None, shelf: None }
     }
 
     /// Copies one record to the end of the batch and moves `next` past it. Headers come in their order, names and values as they are.
@@ -164,6 +168,49 @@ impl Batch {
     /// Roughly what the batch holds in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.arena.len() + self.records.len() * size_of::<Record>() + self.headers.len() * size_of::<Header>()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(shelf) = self.shelf.take() {
+            let Self { arena, records, headers, .. } = self;
+            shelf.put((take(arena), take(records), take(headers)));
+        }
+    }
+}
+
+type Room = (Vec<u8>, Vec<Record>, Vec<Header>);
+
+/// The memory of batches that are done with, for those to come.
+///
+/// Why: a batch under backlog takes megabytes, and so large a block goes back to the system when it is freed; each of its pages
+/// would be cleared by the kernel again for the next batch, a tenth of all time.
+#[derive(Clone, Debug, Default)]
+pub struct Shelf(Arc<Mutex<Vec<Room>>>);
+
+impl Shelf {
+    /// So many are kept; what comes back beyond is freed.
+    const MOST: usize = 8;
+
+    /// An empty batch that brings its memory back.
+    pub fn batch(&self, partition: PartitionId, epoch: Epoch, next: Position) -> Batch {
+        let (arena, records, headers) = self.rooms().pop().unwrap_or_default();
+        Batch { partition, epoch, arena, records, headers, next, budget: None, shelf: Some(self.clone()) }
+    }
+
+    fn put(&self, (mut arena, mut records, mut headers): Room) {
+        arena.clear();
+        records.clear();
+        headers.clear();
+        let mut rooms = self.rooms();
+        if rooms.len() < Self::MOST {
+            rooms.push((arena, records, headers));
+        }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,9 +12,12 @@ pub mod generate;
 pub mod hunts;
 pub mod migrate;
 pub mod partitions;
+mod progress;
+pub mod rebuild;
 pub mod rollup;
 pub mod run;
 mod screen;
+pub mod verify;
 mod view;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -26,7 +29,7 @@ use std::path::PathBuf;
     version,
     about = "Exact, explainable, per-hunt views of treasure-hunt event streams",
     long_about = "Exact, explainable, per-hunt views of treasure-hunt event streams: Kafka to one actor per hunt to Postgres.\n\nBegin with `huntline demo`: it needs nothing installed.",
-    after_help = "Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.",
+    after_help = "Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.\n`verify` also: 1 a difference, 3 the log no longer reaches back far enough.",
     max_term_width = 110,
     disable_help_subcommand = true
 )]
@@ -57,6 +60,13 @@ pub enum Command {
     Partitions(PartitionsArgs),
     /// List dead letters, show one
     DeadLetters(DeadLettersArgs),
+    /// Fold the log again and compare every partial with the store
+    #[command(
+        after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
+    )]
+    Verify(verify::VerifyArgs),
+    /// Build a new view from the log with the configured definitions, beside the old one, then swap
+    Rebuild(rebuild::RebuildArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
 }
@@ -77,6 +87,9 @@ pub struct RunArgs {
     /// Only check the store's schema, never upgrade it
     #[arg(long)]
     pub no_migrate: bool,
+    /// Where the configured definitions are not the store's, let them hold from the present positions on
+    #[arg(long)]
+    pub from_now: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -327,6 +340,9 @@ mod tests {
             "huntline partitions reset hunt-events/0 --token-file t",
             "huntline dead-letters list --reason wrong_type --hunt h --json",
             "huntline dead-letters show hunt-events/0/12 --json",
+            "huntline run --from-now",
+            "huntline verify --config a.toml --hunt h/1 --json",
+            "huntline rebuild --config a.toml --accept-loss",
             "huntline completions bash",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

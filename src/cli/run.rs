@@ -1,8 +1,8 @@
 //! **`huntline run`**: the daemon, until it is told to stop. The exit code: 0, 1 when it cannot go on, 2 for a wrong configuration.
 
-use super::RunArgs;
+use super::{Files, RunArgs};
 use crate::config::{self, Format, Logging};
-use crate::daemon::{self, Options};
+use crate::daemon::{self, Options, Redefined};
 use tracing_subscriber::EnvFilter;
 
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -18,8 +18,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let options = crate::test_hooks::from_environment();
     #[cfg(not(feature = "test-hooks"))]
     let options = Options::default();
-    daemon::run(loaded.settings, Options { no_migrate: args.no_migrate, ..options })?;
-    Ok(0)
+    let options = Options { no_migrate: args.no_migrate, from_now: args.from_now, ..options };
+    let Err(error) = daemon::run(loaded.settings, options) else { return Ok(0) };
+    match error.downcast_ref::<Redefined>() {
+        Some(redefined) => {
+            eprintln!("huntline: {redefined}\n{}", redefined.ways_on(&named(&args.files)));
+            Ok(1)
+        }
+        None => Err(error),
+    }
+}
+
+/// The options that name the same configuration again.
+fn named(files: &Files) -> String {
+    files.config.iter().map(|file| format!(" --config {}", file.display())).collect()
 }
 
 /// Logs to standard error: text for people, one JSON object a line for machines. `RUST_LOG` goes before the configured level.

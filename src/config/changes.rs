@@ -1,9 +1,29 @@
-//! **Changes** between two definitions, one sentence each, and their canonical form: what the
-//! store remembers and the daemon compares at its start.
+//! **Changes** between two definitions, one sentence each, with what each would mean from the present
+//! positions on; and the definitions' canonical form: what the store remembers and the daemon
+//! compares at its start.
+//!
+//! The daemon hands it the store's definitions and its own. Invariant: a change that is allowed from
+//! now on leaves every state with the meaning it had, so that what was folded before it stays right.
 
 use crate::definitions::{Aggregate, Definitions, EventPlaces, Kind, Place, Pointer, Shape, Window};
 use crate::time::format_duration;
 use std::collections::BTreeSet;
+
+/// One difference between two definitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// A sentence: what was added, removed or altered, and how.
+    pub what: String,
+    /// What it means if the new definitions hold from the present positions on, or why they cannot.
+    pub from_now: std::result::Result<&'static str, &'static str>,
+}
+
+const ADDED: &str = "starts empty at the present positions";
+const REMOVED: &str = "goes; what it saw is forgotten";
+const LATER_RECORDS: &str = "holds for records from the present positions on";
+const KEEPS_MEANING: &str = "what it saw so far keeps its meaning";
+const ANOTHER_MEANING: &str =
+    "what it saw so far would not be what it says: only a rebuild can make it. Under another name it would start empty";
 
 /// The definitions as canonical JSON: equal definitions, equal text.
 pub fn definitions_json(definitions: &Definitions) -> String {
@@ -12,60 +32,115 @@ pub fn definitions_json(definitions: &Definitions) -> String {
 
 /// One sentence a difference between two definitions as [`definitions_json`] writes them; empty: they mean the same.
 pub fn definitions_changes(old_json: &str, new_json: &str) -> Vec<String> {
-    if old_json == new_json {
-        return Vec::new();
-    }
-    let read = |json: &str| serde_json::from_str::<Definitions>(json);
-    match (read(old_json), read(new_json)) {
-        (Ok(old), Ok(new)) => changes(&old, &new),
-        (Err(error), _) => vec![format!("the definitions of the store cannot be read by this version: {error}")],
-        (_, Err(error)) => vec![format!("the definitions of the configuration cannot be read: {error}")],
+    match definitions_diff(old_json, new_json) {
+        Ok(changes) => changes.into_iter().map(|change| change.what).collect(),
+        Err(why) => vec![why],
     }
 }
 
-fn changes(old: &Definitions, new: &Definitions) -> Vec<String> {
+/// Every difference between two definitions as [`definitions_json`] writes them; none: they mean the same. The error says which cannot be read.
+pub fn definitions_diff(old_json: &str, new_json: &str) -> std::result::Result<Vec<Change>, String> {
+    if old_json == new_json {
+        return Ok(Vec::new());
+    }
+    let read = |json: &str| serde_json::from_str::<Definitions>(json);
+    let old = read(old_json).map_err(|error| format!("the definitions of the store cannot be read by this version: {error}"))?;
+    let new = read(new_json).map_err(|error| format!("the definitions of the configuration cannot be read: {error}"))?;
+    Ok(changes(&old, &new))
+}
+
+fn changes(old: &Definitions, new: &Definitions) -> Vec<Change> {
     let mut found = Vec::new();
-    compare(&mut found, "[event]", &places(&old.event), &places(&new.event));
+    let of_places = |key: &str| match key {
+        "hunt" => Ok("records from the present positions on go to the hunt that is read there"),
+        "id" => Ok(
+            "holds for records from the present positions on; one that repeats an event from before them may not be recognised",
+        ),
+        _ => Ok(LATER_RECORDS),
+    };
+    compare(&mut found, "[event]", &places(&old.event), &places(&new.event), of_places);
     let topics: BTreeSet<&String> = old.topics.keys().chain(new.topics.keys()).collect();
     for topic in topics {
         // A topic without places of its own had those of [event].
-        compare(&mut found, &format!("[topic.{topic:?}.event]"), &places(old.places(topic)), &places(new.places(topic)));
+        let (was, is) = (places(old.places(topic)), places(new.places(topic)));
+        compare(&mut found, &format!("[topic.{topic:?}.event]"), &was, &is, of_places);
     }
-    compare(&mut found, "[dedup]", &[("last", old.dedup_last.to_string())], &[("last", new.dedup_last.to_string())]);
-    compare(&mut found, "[time]", &time(old), &time(new));
+    let last = |definitions: &Definitions| [("last", definitions.dedup_last.to_string())];
+    compare(&mut found, "[dedup]", &last(old), &last(new), |_| {
+        Ok(if new.dedup_last > old.dedup_last {
+            "the memory grows from the ids in it now"
+        } else {
+            "the newest ids stay in the memory"
+        })
+    });
+    compare(&mut found, "[time]", &time(old), &time(new), |key| {
+        let reopens = key == "idle" && new.time.idle.is_none_or(|new| old.time.idle.is_some_and(|old| new > old));
+        Ok(if reopens {
+            "holds from the present positions on; a window that only silence had closed may take events again"
+        } else {
+            LATER_RECORDS
+        })
+    });
     let names: BTreeSet<&str> = old.aggregates.iter().chain(&new.aggregates).map(|a| a.name.as_str()).collect();
     for name in names {
         let find = |definitions: &'_ Definitions| definitions.aggregates.iter().find(|a| a.name == name).cloned();
         match (find(old), find(new)) {
-            (None, Some(added)) => found.push(format!("aggregate {name} ({}) was added", added.kind.name())),
-            (Some(removed), None) => found.push(format!("aggregate {name} ({}) was removed", removed.kind.name())),
-            (Some(old), Some(new)) => compare(&mut found, &format!("aggregate {name}"), &keys(&old), &keys(&new)),
+            (None, Some(added)) => {
+                found.push(Change { what: format!("aggregate {name} ({}) was added", added.kind.name()), from_now: Ok(ADDED) });
+            }
+            (Some(removed), None) => {
+                found.push(Change {
+                    what: format!("aggregate {name} ({}) was removed", removed.kind.name()),
+                    from_now: Ok(REMOVED),
+                });
+            }
+            (Some(old), Some(new)) => {
+                let of_aggregate = |key: &str| altered(key, &old, &new);
+                compare(&mut found, &format!("aggregate {name}"), &keys(&old), &keys(&new), of_aggregate);
+            }
             (None, None) => {}
         }
     }
     for name in new.rollup.iter().filter(|name| !old.rollup.contains(name)) {
-        found.push(format!("[rollup] {name} was added"));
+        found.push(Change { what: format!("[rollup] {name} was added"), from_now: Ok(ADDED) });
     }
     for name in old.rollup.iter().filter(|name| !new.rollup.contains(name)) {
-        found.push(format!("[rollup] {name} was removed"));
+        found.push(Change { what: format!("[rollup] {name} was removed"), from_now: Ok(REMOVED) });
     }
     if found.is_empty() && old.rollup != new.rollup {
-        found.push(format!("[rollup] aggregates was {:?}, is {:?}", old.rollup, new.rollup));
+        let what = format!("[rollup] aggregates was {:?}, is {:?}", old.rollup, new.rollup);
+        found.push(Change { what, from_now: Ok(KEEPS_MEANING) });
     }
     found
 }
 
-/// One sentence for every key whose text differs; `none` where one side lacks it.
-fn compare(found: &mut Vec<String>, what: &str, old: &[(&'static str, String)], new: &[(&'static str, String)]) {
+/// Whether an aggregate with this key altered may go on with what it saw.
+fn altered(key: &str, old: &Aggregate, new: &Aggregate) -> std::result::Result<&'static str, &'static str> {
+    match (key, &old.window, &new.window) {
+        ("limit" | "at", ..) => Ok(KEEPS_MEANING),
+        ("window", Some(was), Some(is)) if was.shape == is.shape && is.keep > was.keep => {
+            Ok("windows dropped so far do not come back; from the present positions on more are kept")
+        }
+        _ => Err(ANOTHER_MEANING),
+    }
+}
+
+/// One change for every key whose text differs; `none` where one side lacks it.
+fn compare(
+    found: &mut Vec<Change>,
+    what: &str,
+    old: &[(&'static str, String)],
+    new: &[(&'static str, String)],
+    from_now: impl Fn(&str) -> std::result::Result<&'static str, &'static str>,
+) {
     let names: Vec<&str> = old.iter().chain(new).map(|(name, _)| *name).collect();
-    for (i, name) in names.iter().enumerate().filter(|(i, name)| !names[..*i].contains(name)) {
-        let _ = i;
+    for name in names.iter().enumerate().filter(|(i, name)| !names[..*i].contains(name)).map(|(_, name)| name) {
         let text = |side: &[(&'static str, String)]| {
             side.iter().find(|(n, _)| n == name).map_or("none".to_owned(), |(_, text)| text.clone())
         };
         let (was, is) = (text(old), text(new));
         if was != is {
-            found.push(format!("{what}: {name} was {was}, is {is}"));
+            found.push(Change { what: format!("{what}: {name} was {was}, is {is}"), from_now: from_now(name) });
         }
     }
 }
@@ -198,6 +273,44 @@ mod tests {
         let two = "[aggregates.a]\nkind = \"count\"\n[aggregates.b]\nkind = \"count\"";
         assert_eq!(definitions_json(&settings(one).definitions), definitions_json(&settings(two).definitions));
         assert!(changes_between(one, two).is_empty());
+    }
+
+    #[test]
+    fn what_keeps_the_meaning_of_states_may_hold_from_now_on_and_nothing_else() {
+        let one = |aggregate: &str| format!("[aggregates.a]\n{aggregate}\n");
+        let refused = |old: &str, new: &str| -> Vec<String> {
+            let json = |text: &str| definitions_json(&settings(text).definitions);
+            let changes = definitions_diff(&json(old), &json(new)).expect("both read");
+            assert!(!changes.is_empty(), "{old} {new}");
+            changes.into_iter().filter(|change| change.from_now.is_err()).map(|change| change.what).collect()
+        };
+        let top = one("kind = \"top\"\nby = \"/p\"\nlimit = 10");
+        let quantiles = one("kind = \"quantiles\"\nof = \"/v\"");
+        let window = |window: &str| one(&format!("kind = \"count\"\nwindow = {{ {window} }}"));
+        for (old, new) in [
+            (top.clone(), top.replace("10", "3")),
+            (quantiles.clone(), quantiles.clone() + "at = [0.1]"),
+            (window("tumbling = \"1m\", keep = 5"), window("tumbling = \"1m\", keep = 6")),
+            (one("kind = \"count\""), String::new()),
+            (String::new(), one("kind = \"count\"")),
+            ("dedup.last = 5".into(), "dedup.last = 2".into()),
+            ("time.lateness = \"1s\"".into(), "time.idle = \"never\"\nevent.id = \"/other\"".into()),
+        ] {
+            assert_eq!(refused(&old, &new), [""; 0], "{old} {new}");
+        }
+        for (old, new, key) in [
+            (top.clone(), top.replace("/p", "/q"), "by"),
+            (top.clone(), top.clone() + "sum = \"/s\"", "sum"),
+            (top.clone(), top + "exact_up_to = 77", "exact_up_to"),
+            (one("kind = \"count\""), one("kind = \"count\"\non = \"x\""), "on"),
+            (one("kind = \"count\""), one("kind = \"count\"\nwhere = \"a > 1\""), "where"),
+            (one("kind = \"count\""), window("tumbling = \"1m\""), "window"),
+            (window("tumbling = \"1m\", keep = 5"), window("tumbling = \"1m\", keep = 4"), "window"),
+            (window("tumbling = \"1m\", keep = 5"), window("tumbling = \"2m\", keep = 6"), "window"),
+        ] {
+            let refused = refused(&old, &new);
+            assert!(refused.len() == 1 && refused[0].starts_with(&format!("aggregate a: {key} was ")), "{refused:?}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod structure;
 mod values;
 mod written;
 
-pub use changes::{definitions_changes, definitions_json};
+pub use changes::{Change, definitions_changes, definitions_diff, definitions_json};
 pub use problems::{Excerpt, Place, Problem, Problems};
 pub use secrets::Secret;
 pub use settings::*;

@@ -6,6 +6,9 @@
 //! and three fences of one in a minute mean that somebody else reads the same store.
 
 mod live;
+mod redefine;
+
+pub use redefine::Redefined;
 
 use crate::actor::partition::{
     Abandon, Board, Deliver, End, Gate, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
@@ -19,7 +22,7 @@ use crate::partial::Fold;
 use crate::partition;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, reader::Reader};
-use crate::store::{Identity, Merge, Owner, Status, Store, summary};
+use crate::store::{self, Identity, Merge, Owner, Status, Store, summary};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
 use live::LiveDaemon;
@@ -45,6 +48,8 @@ const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
 pub struct Options {
     /// Do not upgrade the store, only check it.
     pub no_migrate: bool,
+    /// Let definitions that are not the store's hold from the present positions on.
+    pub from_now: bool,
     /// Called before each event is folded; tests only.
     pub hook: Option<Hook>,
     /// Asked before lost hunts are restored; tests only.
@@ -119,7 +124,16 @@ impl Daemon {
         let time = &settings.definitions.time;
         let empty_view = merging.view(&merging.start());
         let summary = summary::columns(&settings.definitions);
-        store.bind(&bound, time.idle, time.lateness, &empty_view, &summary, config::definitions_changes).await?;
+        let bind = || store.bind(&bound, time.idle, time.lateness, &empty_view, &summary, config::definitions_changes);
+        match bind().await {
+            Err(store::Error::Redefined { stored, .. }) if options.from_now => {
+                let (definitions, merge) = (&settings.definitions, merge_of(merging.clone()));
+                redefine::from_now(&store, &stored, definitions, &topics[0], merging.clone(), merge).await?;
+                bind().await?;
+            }
+            Err(store::Error::Redefined { stored, configured }) => return Err(redefine::refusal(&stored, &configured)),
+            bound => bound?,
+        }
 
         let board = Arc::new(Board::default());
         let troubles = Arc::new(Mutex::new(vec!["no partition is assigned yet".to_owned()]));
@@ -154,17 +168,7 @@ impl Daemon {
             listening(address);
         }
 
-        let rolling_up = merging.clone();
-        let merge = Merge {
-            hunts: Arc::new(move |states| {
-                merging.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
-            }),
-            rollup: Arc::new(move |partitions| {
-                let rollup = rolling_up.rollup();
-                let deltas = partitions.iter().map(|bytes| rollup.decode(bytes)).collect::<Result<Vec<_>, _>>();
-                deltas.map(|deltas| rollup.values(&deltas)).map_err(|error| error.to_string())
-            }),
-        };
+        let merge = merge_of(merging);
         let (send_events, events) = unbounded_channel();
         let (commands, _) = reader.start(&identity, send_events).map_err(|why| anyhow!(why))?;
         let (send_news, news) = unbounded_channel();
@@ -483,6 +487,22 @@ impl Signals {
     }
 }
 
+/// How states of these definitions merge: by kind alone, whatever topic they came from.
+pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
+    Merge {
+        hunts: {
+            let fold = fold.clone();
+            Arc::new(move |states| {
+                fold.merged_readers(states.iter().map(|(_, state)| &state[..])).map_err(|error| error.to_string())
+            })
+        },
+        rollup: Arc::new(move |partitions| {
+            let deltas: Result<Vec<_>, _> = partitions.iter().map(|bytes| fold.rollup().decode(bytes)).collect();
+            Ok(fold.rollup().values(&deltas.map_err(|error| error.to_string())?))
+        }),
+    }
+}
+
 /// Where the configured store is.
 pub fn store_target(url: &config::StoreUrl) -> crate::store::Target {
     use crate::store::Target;
@@ -495,7 +515,7 @@ pub fn store_target(url: &config::StoreUrl) -> crate::store::Target {
 }
 
 /// Unique a process: the host, the process and a number drawn at random.
-fn owner_id() -> String {
+pub(crate) fn owner_id() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
 }

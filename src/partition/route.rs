@@ -7,13 +7,11 @@ use crate::hunt::{Task, Work};
 use crate::outcome::{Counts, Reason};
 use crate::position::{Offset, Position};
 use crate::record::Batch;
-use crate::store::{DeadLetter, LetterState, Snapshot};
+use crate::store::{DeadLetter, Snapshot};
 use crate::time::Micros;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Of a `too_large` value this much is kept.
-const KEPT_OF_TOO_LARGE: usize = 64 * 1024;
 /// No slot: the record goes to no hunt.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -234,27 +232,7 @@ impl Machine {
         reason: Reason,
         detail: String,
     ) -> DeadLetter {
-        let record = &batch.records[index];
-        let hunt = decoded.events[index].hunt;
-        let hunt_id = (!hunt.is_null()).then(|| String::from_utf8_lossy(decoded.text(batch, hunt)).into_owned());
-        let kept = if reason == Reason::TooLarge { KEPT_OF_TOO_LARGE } else { usize::MAX };
-        DeadLetter {
-            partition: self.partition.clone(),
-            offset: record.offset,
-            hunt_id,
-            reason,
-            detail,
-            key: batch.key(record).map(<[u8]>::to_vec),
-            value: batch.value(record).map(|value| value[..value.len().min(kept)].to_vec()),
-            headers: batch
-                .headers(record)
-                .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(<[u8]>::to_vec)))
-                .collect(),
-            record_at: Micros::of_record_timestamp(record.timestamp_ms),
-            failed_at: self.now,
-            state: LetterState::Rejected,
-            applied_at: None,
-        }
+        DeadLetter::of(batch, decoded, index, reason, detail, self.now)
     }
 
     /// Groups the side reader's or the buffer's records for hunts that catch up, and sends them. Each hunt's records below where it has

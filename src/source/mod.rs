@@ -8,6 +8,7 @@
 
 pub mod kafka;
 pub mod log;
+pub mod pass;
 pub mod reader;
 
 use crate::position::{Epoch, Position};

@@ -90,6 +90,18 @@ impl Reader {
         }
     }
 
+    /// What a partition holds now: its first offset, and how far it can be read. Blocking.
+    pub fn extent(&self, partition: &PartitionId) -> Result<(Position, Position), String> {
+        match self {
+            Reader::Kafka { settings, .. } => kafka::extent(settings, partition).map_err(|error| error.to_string()),
+            Reader::Log { path, .. } => {
+                let extents = log::Log::open_existing(path).and_then(|log| log.extents()).map_err(|error| error.to_string())?;
+                let found = extents.iter().find(|extent| extent.partition == partition.partition);
+                found.map(|extent| (extent.low, extent.end)).ok_or_else(|| format!("{}: has no {partition}", path.display()))
+            }
+        }
+    }
+
     /// Starts a pass beside the main reader; it ends by itself, or when nobody receives any more.
     pub fn side_read(&self, read: SideRead, events: mpsc::Sender<SideEvent>) {
         match self {

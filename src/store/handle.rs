@@ -6,8 +6,8 @@
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Ask, Checkpoint, Claimed, DeadLetter, HuntLine, Identity, LetterFilter, OpenAct, Owner, PartitionLine, Readers, Result,
-    RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, OpenAct, Owner, PartitionLine,
+    Readers, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -160,7 +160,8 @@ impl Store {
     /// Binds the store to what it serves at its first use, and compares ever after. New topics may be added, and a topic id that was
     /// not known before. `idle` (`None`: never) and `lateness`, microseconds, make the watermark that readers see; `empty_view` is the
     /// view of a hunt that has applied nothing; `summary` are the columns of `hunt_summary`, which is made or changed where it is not
-    /// so; `compare(old, new)` says in sentences how two definitions differ.
+    /// so; `compare(old, new)` says in sentences how two definitions differ. Where only they differ it is `Redefined`, else
+    /// `Mismatch`. A store that bound definitions claims for nobody once others stand there.
     pub async fn bind(
         &self,
         identity: &Identity,
@@ -245,6 +246,56 @@ impl Store {
         either!(self, store => store.act_done(id).await)
     }
 
+    /// The partition's position and the partials of these hunts, in one moment. A partition that was never read is `Fatal`.
+    pub async fn partials(&self, partition: &PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
+        either!(self, store => store.partials(partition.clone(), hunts).await)
+    }
+
+    /// All that the store knows, in one short read of one moment.
+    pub async fn audit(&self) -> Result<Audit> {
+        either!(self, store => store.audit().await)
+    }
+
+    /// Every definitions the store was built with, by number.
+    pub async fn generations(&self) -> Result<Vec<Generation>> {
+        either!(self, store => store.generations().await)
+    }
+
+    /// Gives the store new definitions from its present positions on, in one transaction that fences every owner. `Mismatch` while a
+    /// partial lags, `Redefined` where the stored definitions are neither the old nor the new ones; where the new ones stand
+    /// already (an answer was lost) it is done.
+    pub async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        either!(self, store => store.redefine(redefinition).await)
+    }
+
+    /// Creates an empty store beside the one at `target`, which goes on serving: the Postgres schema `huntline_rebuild`, or `FILE.rebuild`.
+    /// Whatever an earlier attempt left there is dropped. `Fatal` where [`Store::swap`] could not take the old one's place.
+    pub async fn open_beside(target: &Target) -> Result<Self> {
+        Ok(match target {
+            Target::Postgres { url, password } => Store::Postgres(Postgres::open_beside(url, password.as_deref()).await?),
+            Target::Sqlite { path } => Store::Sqlite(Sqlite::open_beside(path).await?),
+        })
+    }
+
+    /// Whether a daemon has the store to itself at the moment, so that [`Store::swap`] would be refused. Only with SQLite.
+    pub fn in_use(target: &Target) -> Result<bool> {
+        match target {
+            Target::Postgres { .. } => Ok(false),
+            Target::Sqlite { path } => Sqlite::in_use(path),
+        }
+    }
+
+    /// Puts `beside` in the place of the store at `target`, which is dropped: all or nothing. Epochs go above the old ones, so that
+    /// every owner is fenced; operators' acts, who may read what, and the numbers of generations are carried over. `beside` and its clones are of
+    /// no use afterwards. A SQLite store's daemon must have stopped.
+    pub async fn swap(target: &Target, beside: Self) -> Result<()> {
+        match (target, beside) {
+            (Target::Postgres { url, password }, Store::Postgres(beside)) => beside.swap(url, password.as_deref()).await,
+            (Target::Sqlite { path }, Store::Sqlite(beside)) => beside.swap(path).await,
+            _ => Err(super::Error::Fatal("a store and the one built beside it are of the same kind".to_owned())),
+        }
+    }
+
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<()> {
         either!(self, store => store.ping().await)
@@ -300,10 +351,17 @@ impl Binding {
                 differences.push(format!("it holds events of the topic {topic:?}, which is no longer read"));
             }
         }
-        if *definitions != bound.definitions {
-            differences.extend((self.compare)(&bound.definitions, definitions));
+        let redefined = *definitions != bound.definitions;
+        match (differences.is_empty(), redefined) {
+            (true, false) => Ok(write),
+            (true, true) => Err(super::Error::Redefined { stored: bound.definitions.clone(), configured: definitions.clone() }),
+            (false, _) => {
+                if redefined {
+                    differences.extend((self.compare)(&bound.definitions, definitions));
+                }
+                Err(super::Error::Mismatch(differences))
+            }
         }
-        if differences.is_empty() { Ok(write) } else { Err(super::Error::Mismatch(differences)) }
     }
 }
 

@@ -6,15 +6,20 @@
 //! newest claim, at the checkpoint number it last saw, can commit one.
 
 mod acts;
+pub mod audit;
+mod dead_letter;
 pub mod handle;
 mod headers;
 pub mod postgres;
+pub mod redefinition;
 mod rollup;
 pub mod sqlite;
 pub mod summary;
 
 pub use acts::{Act, Ask, DoneAct, OpenAct};
+pub use audit::{Audit, AuditedPartial, AuditedPartition, Generation};
 pub use handle::{Merge, MergeHunts, MergeRollup, SchemaVersion, Store, Target};
+pub use redefinition::Redefinition;
 pub use rollup::RollupLine;
 pub use summary::{SummaryColumn, SummaryType};
 
@@ -40,9 +45,12 @@ pub enum Error {
     /// Needs an operator (wrong password, missing right or relation, read-only): stop with this sentence.
     #[error("{0}")]
     Fatal(String),
-    /// The store belongs to something else: other definitions, another cluster, group or topic id. One sentence a difference.
+    /// The store belongs to something else: another cluster, group or topic id, fewer topics; or it cannot be redefined now. One sentence a difference.
     #[error("this store was built with something else:\n  {}", .0.join("\n  "))]
     Mismatch(Vec<String>),
+    /// The store was built with other definitions, and differs in nothing else. Both as canonical JSON.
+    #[error("this store was built with other definitions")]
+    Redefined { stored: String, configured: String },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -22,3 +22,4 @@ mod recovery;
 mod simulation;
 mod store_contract;
 mod tidy;
+mod verify;

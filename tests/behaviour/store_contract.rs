@@ -2,8 +2,11 @@
 //! frozen sessions, restarts, rights) stands in `postgres`.
 
 mod acts;
+mod audit;
+mod beside;
 mod fixture;
 mod postgres;
+mod redefine;
 mod rollup;
 mod sharing;
 mod summary;
@@ -485,7 +488,6 @@ async fn a_store_of_something_else_is_refused_in_sentences(fixture: Fixture) {
         (with(|i| i.group = "g2".into()), "g2"),
         (with(|i| i.topics[0].1 = Some("id2".into())), "id2"),
         (with(|i| drop(i.topics.remove(0))), "no longer read"),
-        (with(|i| i.definitions = "d2".into()), "d1 became d2"),
     ] {
         match bind(other).await {
             Err(Error::Mismatch(sentences)) => {
@@ -497,6 +499,16 @@ async fn a_store_of_something_else_is_refused_in_sentences(fixture: Fixture) {
     }
     let all = with(|i| *i = Identity { cluster: "x".into(), group: "x".into(), topics: vec![], definitions: "x".into() });
     assert!(matches!(bind(all).await, Err(Error::Mismatch(sentences)) if sentences.len() == 5));
+    match bind(with(|i| i.definitions = "d2".into())).await {
+        Err(Error::Redefined { stored, configured }) => assert_eq!((stored.as_str(), configured.as_str()), ("d1", "d2")),
+        other => panic!("{other:?}"),
+    }
+    match bind(with(|i| (i.group, i.definitions) = ("g2".into(), "d2".into()))).await {
+        Err(Error::Mismatch(sentences)) => {
+            assert!(sentences[0].contains("g2") && sentences[1].contains("d1 became d2"), "{sentences:?}");
+        }
+        other => panic!("{other:?}"),
+    }
     // A topic is added, an id that was not known becomes known, and one that may no longer be asked stays.
     bind(with(|i| i.topics.push(("c".into(), None)))).await.unwrap();
     bind(with(|i| i.topics.push(("c".into(), Some("idc".into()))))).await.unwrap();

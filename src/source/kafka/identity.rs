@@ -61,6 +61,12 @@ pub fn resolve_start(settings: &Settings, partition: &PartitionId, start: Start)
     Ok(Position(offset))
 }
 
+/// The offset of a partition's oldest record, and its last stable offset. Blocks, for about 10 s at most.
+pub fn extent(settings: &Settings, partition: &PartitionId) -> Result<(Position, Position)> {
+    let asking = Asking::new(settings)?;
+    Ok((Position(asking.offset(Which::Low, partition)?), Position(asking.offset(Which::Stable, partition)?)))
+}
+
 /// One round of questions with one deadline.
 struct Asking<'a> {
     settings: &'a Settings,

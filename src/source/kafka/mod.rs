@@ -20,7 +20,7 @@ mod side;
 mod watchdog;
 
 pub use client::refused_setting;
-pub use identity::{Identified, identity, resolve_start};
+pub use identity::{Identified, extent, identity, resolve_start};
 pub use reader::start;
 pub use side::side_read;
 

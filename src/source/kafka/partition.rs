@@ -7,7 +7,7 @@
 
 use super::Limits;
 use crate::position::{Epoch, Offset, Position};
-use crate::record::{Batch, Budget, PartitionId, Record};
+use crate::record::{Batch, Budget, PartitionId, Record, Shelf};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,7 @@ pub(super) struct Outbox {
     id: PartitionId,
     epoch: Epoch,
     limits: Limits,
+    shelf: Shelf,
     /// Batches that are full.
     full: VecDeque<Batch>,
     /// The batch that grows.
@@ -38,9 +39,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(id: PartitionId, epoch: Epoch, position: Position, limits: Limits) -> Self {
+    pub fn new(id: PartitionId, epoch: Epoch, position: Position, limits: Limits, shelf: Shelf) -> Self {
         Self {
-            growing: Batch::new(id.clone(), epoch, position),
+            growing: shelf.batch(id.clone(), epoch, position),
+            shelf,
             id,
             epoch,
             limits,
@@ -140,7 +142,7 @@ impl Outbox {
     }
 
     fn close(&mut self) {
-        let next = Batch::new(self.id.clone(), self.epoch, self.growing.next);
+        let next = self.shelf.batch(self.id.clone(), self.epoch, self.growing.next);
         let batch = std::mem::replace(&mut self.growing, next);
         self.since = None;
         let records = batch.records.len();
@@ -166,7 +168,7 @@ mod tests {
     const LIMITS: Limits = Limits { batch_records: 10, batch_bytes: 10_000, partition_in_flight_bytes: 12_000 };
 
     fn outbox() -> Outbox {
-        Outbox::new(PartitionId::new("t", 0), Epoch(3), Position(100), LIMITS)
+        Outbox::new(PartitionId::new("t", 0), Epoch(3), Position(100), LIMITS, Shelf::default())
     }
 
     fn push(outbox: &mut Outbox, offsets: std::ops::Range<i64>, len: usize) {

@@ -16,7 +16,7 @@ use super::queue::{PartitionQueue, Taken};
 use super::rebalance::Revocation;
 use super::watchdog::Watchdog;
 use crate::position::Position;
-use crate::record::PartitionId;
+use crate::record::{PartitionId, Shelf};
 use crate::source::{Command, Event, LogIdentity};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -79,6 +79,8 @@ pub(super) struct Reader {
     pub commands: Receiver<Command>,
     pub consumer: Arc<Native>,
     pub queries: Queries,
+    /// Shared by all partitions.
+    pub shelf: Shelf,
     wakes: Arc<Thread>,
     /// What the group gives us, claimed or not.
     pub given: BTreeSet<PartitionId>,
@@ -107,6 +109,7 @@ impl Reader {
         let mut reader = Self {
             queries: Queries::new(consumer.clone()),
             consumer,
+            shelf: Shelf::default(),
             settings,
             identity,
             events,

@@ -36,7 +36,7 @@ impl Reader {
                         continue;
                     }
                     self.drop_reading(&partition);
-                    let outbox = Outbox::new(partition.clone(), epoch, position, self.settings.limits);
+                    let outbox = Outbox::new(partition.clone(), epoch, position, self.settings.limits, self.shelf.clone());
                     self.take_up(&partition, outbox)?;
                 }
                 Ok(Command::Unassign { partition }) => self.drop_reading(&partition),

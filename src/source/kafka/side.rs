@@ -9,7 +9,7 @@ use super::partition::Outbox;
 use super::queue::{PartitionQueue, Taken};
 use super::{Limits, Settings};
 use crate::position::Position;
-use crate::record::Batch;
+use crate::record::{Batch, Shelf};
 use crate::source::{SideEvent, SideRead};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -64,7 +64,7 @@ fn read(client: &Arc<Native>, settings: &Settings, what: &SideRead, out: &Sender
         return Ok(());
     }
     let limits = Limits { batch_records: settings.limits.batch_records.min(BATCH_RECORDS), ..settings.limits };
-    let mut outbox = Outbox::new(id.clone(), what.epoch, what.from, limits);
+    let mut outbox = Outbox::new(id.clone(), what.epoch, what.from, limits, Shelf::default());
     let mut queue = assign(client, what, what.from)?;
     let mut last = Instant::now();
     // A damaged or interrupted run is fetched again, a few times.

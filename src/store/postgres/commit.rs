@@ -30,7 +30,14 @@ const RACES: usize = 5;
 /// How often it may find another owner writing the first partial of a hunt that is new here too. Each time leaves fewer such hunts.
 const MEETINGS: usize = 50;
 
-pub(super) async fn claim(session: &mut Session, partition: PartitionId, owner: Owner) -> Result<Claimed, Fault> {
+/// `bound`: the definitions that the claimant folds by. A claim that waited for a redefinition or a swap finds them gone: fenced is not
+/// enough, for whoever claims again would read states it does not understand.
+pub(super) async fn claim(
+    session: &mut Session,
+    partition: PartitionId,
+    owner: Owner,
+    bound: Option<Arc<str>>,
+) -> Result<Claimed, Fault> {
     let take = session
         .prepare(
             "INSERT INTO huntline.partitions AS p (topic, partition, epoch, owner, advertise) VALUES ($1, $2, 1, $3, $4)
@@ -44,6 +51,14 @@ pub(super) async fn claim(session: &mut Session, partition: PartitionId, owner: 
         .await?;
     session.client.batch_execute("BEGIN").await?;
     let row = session.client.query_one(&take, &[&&*partition.topic, &partition.partition, &owner.id, &owner.advertise]).await?;
+    if let Some(bound) = bound {
+        let row = session.client.query_opt("SELECT definitions FROM huntline.identity", &[]).await?;
+        let stored: String = row.map(|row| row.get(0)).unwrap_or_default();
+        if *stored != *bound {
+            session.client.batch_execute("ROLLBACK").await?;
+            return Err(Error::Redefined { stored, configured: bound.as_ref().to_owned() }.into());
+        }
+    }
     let rows = session.client.query(&lagging, &[&&*partition.topic, &partition.partition]).await?;
     session.client.batch_execute("COMMIT").await?;
     Ok(Claimed {

@@ -5,6 +5,7 @@
 
 use super::super::Error;
 use super::Limits;
+use super::client::Client;
 use super::fault::Fault;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// libpq's `sslmode`.
@@ -36,12 +37,14 @@ pub(super) struct Way {
     mode: Mode,
     tls: MakeRustlsConnect,
     limits: Limits,
+    schema: &'static str,
     /// "postgres at host:port (database d, user u)"
     pub place: String,
 }
 
 impl Way {
-    pub fn new(url: &str, password: Option<&str>, limits: Limits) -> Result<Self, Error> {
+    /// `schema`: where the sessions' texts find the store, [`super::client`].
+    pub fn new(url: &str, password: Option<&str>, limits: Limits, schema: &'static str) -> Result<Self, Error> {
         let fatal = |why: String| Error::Fatal(format!("[store] url: {why}"));
         let (bare, mode, root) = take_tls(url).map_err(fatal)?;
         let mut config: tokio_postgres::Config =
@@ -76,7 +79,7 @@ impl Way {
             .collect();
         let place = format!("postgres at {} (database {database}, user {user})", hosts.join(", "));
         let tls = MakeRustlsConnect::new(tls(mode, root.as_deref()).map_err(fatal)?);
-        Ok(Self { config, mode, tls, limits, place })
+        Ok(Self { config, mode, tls, limits, schema, place })
     }
 
     /// A new session, its limits set.
@@ -100,13 +103,13 @@ impl Way {
     async fn plain(&self) -> Result<Session, Fault> {
         let mut config = self.config.clone();
         let (client, connection) = config.ssl_mode(SslMode::Disable).connect(NoTls).await?;
-        Ok(Session::new(client, tokio::spawn(async move { drop(connection.await) })))
+        Ok(Session::new(Client::new(client, self.schema), tokio::spawn(async move { drop(connection.await) })))
     }
 
     async fn encrypted(&self, mode: SslMode) -> Result<Session, Fault> {
         let mut config = self.config.clone();
         let (client, connection) = config.ssl_mode(mode).connect(self.tls.clone()).await?;
-        Ok(Session::new(client, tokio::spawn(async move { drop(connection.await) })))
+        Ok(Session::new(Client::new(client, self.schema), tokio::spawn(async move { drop(connection.await) })))
     }
 }
 
@@ -319,6 +322,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::HOME;
     use super::*;
 
     #[test]
@@ -335,9 +339,9 @@ mod tests {
 
     #[test]
     fn a_place_names_server_database_and_user_but_no_password() {
-        let way = Way::new("postgres://ann:secret@h:6000/events", None, Limits::default()).unwrap();
+        let way = Way::new("postgres://ann:secret@h:6000/events", None, Limits::default(), HOME).unwrap();
         assert_eq!(way.place, "postgres at h:6000 (database events, user ann)");
-        let error = Way::new("postgres://ann:secret@h:x/events", None, Limits::default()).map(|_| ()).unwrap_err();
+        let error = Way::new("postgres://ann:secret@h:x/events", None, Limits::default(), HOME).map(|_| ()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

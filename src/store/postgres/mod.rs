@@ -1,12 +1,16 @@
-//! The store in **Postgres**, schema `huntline`.
+//! The store in **Postgres**, schema `huntline`; one built beside it, schema `huntline_rebuild`.
 //!
 //! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
-//! the way to the server (`connect`), what it may say (`fault`), `schema` and binding with the view it makes (`summary`),
-//! `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read`.
+//! the way to the server (`connect`), the schema it is spoken to in (`client`), what it may say (`fault`), `schema` and binding with the
+//! view it makes (`summary`), `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read` and
+//! `audit`, and what changes a whole store (`redefine`, `beside`).
 //! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
 //! goes back to the pool only when no transaction is open on it.
 
 mod acts;
+mod audit;
+mod beside;
+mod client;
 mod commit;
 mod connect;
 mod fault;
@@ -14,6 +18,7 @@ mod instant;
 mod letters;
 mod partials;
 mod read;
+mod redefine;
 mod rollup;
 mod schema;
 mod summary;
@@ -21,15 +26,16 @@ mod summary;
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine, Result, RollupLine,
-    Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine,
+    Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
+use client::{BESIDE, HOME};
 use connect::{Session, Way};
 use fault::Fault;
 use futures_util::future::BoxFuture;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -45,7 +51,7 @@ pub struct Limits {
     pub call: Duration,
     /// A whole checkpoint.
     pub checkpoint: Duration,
-    /// A whole migration.
+    /// A whole migration, redefinition, swap or audit.
     pub migration: Duration,
 }
 
@@ -67,6 +73,9 @@ impl Default for Limits {
 const WRITERS: usize = 4;
 const READERS: usize = 2;
 
+/// How often a swap is tried again whose answer was lost: a whole rebuild hangs on it.
+const ATTEMPTS: usize = 5;
+
 #[derive(Clone)]
 pub struct Postgres {
     shared: Arc<Shared>,
@@ -79,6 +88,10 @@ struct Shared {
     limits: Limits,
     writers: Pool,
     readers: Pool,
+    /// The definitions that this store's user folds by, once bound: it claims nothing where others stand.
+    bound: Mutex<Option<Arc<str>>>,
+    /// By what relation a store built beside another is known.
+    beside: OnceLock<u32>,
     refusals: Arc<Refusals>,
 }
 
@@ -125,7 +138,7 @@ impl Postgres {
 
     /// [`Postgres::open`] with limits other than the usual ones.
     pub async fn open_with(url: &str, password: Option<&str>, migrate: bool, limits: Limits) -> Result<Self> {
-        let store = Self::new(url, password, limits)?;
+        let store = Self::new(url, password, limits, HOME)?;
         if migrate {
             store.run_migrations().await?;
         } else {
@@ -136,23 +149,65 @@ impl Postgres {
     }
 
     pub async fn schema_version(url: &str, password: Option<&str>) -> Result<SchemaVersion> {
-        Self::new(url, password, Limits::default())?.read_version().await
+        Self::new(url, password, Limits::default(), HOME)?.read_version().await
     }
 
     pub async fn migrate(url: &str, password: Option<&str>) -> Result<SchemaVersion> {
-        Self::new(url, password, Limits::default())?.run_migrations().await
+        Self::new(url, password, Limits::default(), HOME)?.run_migrations().await
     }
 
-    fn new(url: &str, password: Option<&str>, limits: Limits) -> Result<Self> {
-        let way = Way::new(url, password, limits)?;
+    /// Creates an empty store beside the one in use.
+    pub async fn open_beside(url: &str, password: Option<&str>) -> Result<Self> {
+        let store = Self::new(url, password, Limits::default(), BESIDE)?;
+        let deadline = store.shared.limits.migration;
+        let created =
+            store.call(Use::Write, deadline, "create a schema beside", |session| Box::pin(beside::create(session))).await?;
+        store.run_migrations().await?;
+        let known_by = store
+            .call(Use::Write, deadline, "look at the schema in use", move |session| Box::pin(beside::known_by(session, created)))
+            .await?;
+        store.shared.beside.set(known_by).expect("a store is opened once");
+        Ok(store)
+    }
+
+    /// Puts this store, built beside the one at `url`, in its place.
+    pub async fn swap(self, url: &str, password: Option<&str>) -> Result<()> {
+        let Some(&known_by) = self.shared.beside.get() else {
+            return Err(Error::Fatal(format!("{}: this store was not built beside another", self.shared.way.place)));
+        };
+        let store = Self::new(url, password, self.shared.limits, HOME)?;
+        drop(self);
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            let deadline = store.shared.limits.migration;
+            let swapped = store
+                .call(Use::Write, deadline, "swap the schemas", move |session| Box::pin(beside::swap(session, known_by)))
+                .await;
+            match swapped {
+                Err(Error::Passing(_)) if attempts.next().is_some() => tokio::time::sleep(Duration::from_secs(1)).await,
+                swapped => return swapped,
+            }
+        }
+    }
+
+    fn new(url: &str, password: Option<&str>, limits: Limits, schema: &'static str) -> Result<Self> {
+        let way = Way::new(url, password, limits, schema)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("store")
             .enable_all()
             .build()
             .map_err(|e| Error::Fatal(format!("start the store's threads: {e}")))?;
-        let (writers, readers) = (Pool::new(WRITERS), Pool::new(READERS));
-        let shared = Shared { runtime: Some(runtime), way, limits, writers, readers, refusals: Arc::default() };
+        let shared = Shared {
+            runtime: Some(runtime),
+            way,
+            limits,
+            writers: Pool::new(WRITERS),
+            readers: Pool::new(READERS),
+            bound: Mutex::new(None),
+            beside: OnceLock::new(),
+            refusals: Arc::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -181,10 +236,13 @@ impl Postgres {
 
     pub(super) async fn bind(&self, binding: Binding) -> Result<()> {
         let place = self.shared.way.place.clone();
+        let definitions: Arc<str> = binding.identity.definitions.as_str().into();
         self.call(Use::Write, self.shared.limits.call, "bind the store", |session| {
             Box::pin(schema::bind(session, binding, place))
         })
-        .await
+        .await?;
+        *self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(definitions);
+        Ok(())
     }
 
     pub(super) async fn summarise(&self, definitions: String, summary: Vec<SummaryColumn>) -> Result<bool> {
@@ -196,8 +254,9 @@ impl Postgres {
     }
 
     pub(super) async fn claim(&self, partition: PartitionId, owner: Owner) -> Result<Claimed> {
+        let bound = self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.call(Use::Write, self.shared.limits.call, "claim a partition", |session| {
-            Box::pin(commit::claim(session, partition, owner))
+            Box::pin(commit::claim(session, partition, owner, bound))
         })
         .await
     }
@@ -267,6 +326,29 @@ impl Postgres {
         self.call(Use::Read, self.shared.limits.call, "look at an act", move |session| Box::pin(acts::done(session, id))).await
     }
 
+    pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
+        self.call(Use::Read, self.shared.limits.call, "load partials", |session| {
+            Box::pin(audit::partials(session, partition, hunts))
+        })
+        .await
+    }
+
+    pub(super) async fn audit(&self) -> Result<Audit> {
+        self.call(Use::Read, self.shared.limits.migration, "audit the store", |session| Box::pin(audit::audit(session))).await
+    }
+
+    pub(super) async fn generations(&self) -> Result<Vec<Generation>> {
+        self.call(Use::Read, self.shared.limits.call, "list generations", |session| Box::pin(audit::generations(session))).await
+    }
+
+    pub(super) async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        let (refusals, place) = (self.shared.refusals.clone(), self.shared.way.place.clone());
+        self.call(Use::Write, self.shared.limits.migration, "redefine the store", |session| {
+            Box::pin(redefine::redefine(session, redefinition, refusals, place))
+        })
+        .await
+    }
+
     pub(super) async fn ping(&self) -> Result<()> {
         self.call(Use::Read, self.shared.limits.connect, "ask the store", |session| Box::pin(read::ping(session))).await
     }
@@ -303,7 +385,10 @@ impl Shared {
         let result = work(&mut session).await;
         match &result {
             // A verdict leaves no transaction open.
-            Ok(_) | Err(Fault::Store(Error::Fenced { .. } | Error::Refused(_) | Error::Mismatch(_))) => pool.give_back(session),
+            Ok(_)
+            | Err(Fault::Store(Error::Fenced { .. } | Error::Refused(_) | Error::Mismatch(_) | Error::Redefined { .. })) => {
+                pool.give_back(session)
+            }
             Err(_) => drop(session),
         }
         result.map_err(|fault| fault.at(place))

@@ -11,6 +11,7 @@
 //! again and again, at a second each.
 
 use super::super::{Checkpoint, Error, Lag, Readers};
+use super::client::Client;
 use super::commit::Commit;
 use super::connect::Session;
 use super::fault::Fault;
@@ -19,8 +20,8 @@ use crate::record::PartitionId;
 use crate::time::Micros;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
 
 /// Bounds of one statement: what the server takes fastest, and far from the largest message it accepts.
 pub(super) const CHUNK_ROWS: usize = 1000;
@@ -204,29 +205,17 @@ impl Commit<'_> {
 
     /// Merges the partials of `hunts` (sorted, their merged rows locked), which a new statement reads: whoever held a lock has committed.
     pub(super) async fn merge(&self, session: &mut Session, hunts: &[String]) -> Result<Vec<Merged>, Fault> {
-        let read = session
-            .prepare(
-                "SELECT hunt_id, topic, partition, state FROM huntline.partials WHERE hunt_id = ANY($1) AND state IS NOT NULL
-                 ORDER BY hunt_id, topic, partition",
-            )
-            .await?;
-        let rows = session.client.query(&read, &[&hunts]).await?;
-        let mut rows = rows.iter().peekable();
         let (mut merged, mut refused) = (Vec::with_capacity(hunts.len()), Vec::new());
-        for hunt in hunts {
-            let mut states = Vec::new();
-            while let Some(row) = rows.next_if(|row| row.get::<_, &str>(0) == hunt) {
-                states.push((PartitionId::new(row.get(1), row.get(2)), row.get::<_, Vec<u8>>(3)));
-            }
+        for (hunt, states) in states(session, hunts).await? {
             if states.is_empty() {
-                merged.push((hunt.clone(), None));
+                merged.push((hunt, None));
                 continue;
             }
             match (self.merge.hunts)(&states) {
-                Ok(readers) => merged.push((hunt.clone(), Some(readers))),
+                Ok(readers) => merged.push((hunt, Some(readers))),
                 // Its merged row stays as it was; the caller already knows.
-                Err(_) if self.is_known_refused(hunt) => {}
-                Err(why) => refused.push((hunt.clone(), format!("its partials do not merge: {why}"))),
+                Err(_) if self.is_known_refused(&hunt) => {}
+                Err(why) => refused.push((hunt, format!("its partials do not merge: {why}"))),
             }
         }
         if refused.is_empty() { Ok(merged) } else { Err(Error::Refused(refused).into()) }
@@ -238,24 +227,49 @@ impl Commit<'_> {
     }
 
     pub(super) async fn write_merged(&self, session: &mut Session, merged: &[Merged]) -> Result<(), Fault> {
-        let write = session
-            .prepare(
-                "UPDATE huntline.shared_hunts AS s SET view = v.view::jsonb, events = v.events, first_event_at = v.first_event_at,
+        write_merged(session, merged, self.checkpoint.at).await
+    }
+}
+
+/// The states that the partials of `hunts` (sorted) have, each hunt's in (topic, partition) order.
+pub(super) async fn states(session: &mut Session, hunts: &[String]) -> Result<Vec<(String, Vec<(PartitionId, Vec<u8>)>)>, Fault> {
+    let read = session
+        .prepare(
+            "SELECT hunt_id, topic, partition, state FROM huntline.partials WHERE hunt_id = ANY($1) AND state IS NOT NULL
+             ORDER BY hunt_id, topic, partition",
+        )
+        .await?;
+    let rows = session.client.query(&read, &[&hunts]).await?;
+    let mut rows = rows.iter().peekable();
+    let of = |hunt: &String| {
+        let mut states = Vec::new();
+        while let Some(row) = rows.next_if(|row| row.get::<_, &str>(0) == hunt) {
+            states.push((PartitionId::new(row.get(1), row.get(2)), row.get::<_, Vec<u8>>(3)));
+        }
+        (hunt.clone(), states)
+    };
+    Ok(hunts.iter().map(of).collect())
+}
+
+/// Writes merged rows that exist and are locked.
+pub(super) async fn write_merged(session: &mut Session, merged: &[Merged], at: Micros) -> Result<(), Fault> {
+    let write = session
+        .prepare(
+            "UPDATE huntline.shared_hunts AS s SET view = v.view::jsonb, events = v.events, first_event_at = v.first_event_at,
                    last_event_at = v.last_event_at, updated_at = $6
                  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
                    AS v(hunt_id, view, events, first_event_at, last_event_at)
                  WHERE s.hunt_id = v.hunt_id",
-            )
-            .await?;
-        let hunts: Vec<&str> = merged.iter().map(|(hunt, _)| hunt.as_str()).collect();
-        let of = |readers: &'_ Option<Readers>| readers.as_ref().map(|readers| readers.view.clone());
-        let views: Vec<Option<String>> = merged.iter().map(|(_, readers)| of(readers)).collect();
-        let events: Vec<i64> = merged.iter().map(|(_, readers)| readers.as_ref().map_or(0, |readers| readers.events)).collect();
-        let instants = |of: fn(&Readers) -> Option<Micros>| -> Vec<Option<Instant>> {
-            merged.iter().map(|(_, readers)| readers.as_ref().and_then(of).map(Instant)).collect()
-        };
-        let (first, last) = (instants(|readers| readers.first_event_at), instants(|readers| readers.last_event_at));
-        session.client.execute(&write, &[&hunts, &views, &events, &first, &last, &Instant(self.checkpoint.at)]).await?;
-        Ok(())
-    }
+        )
+        .await?;
+    let hunts: Vec<&str> = merged.iter().map(|(hunt, _)| hunt.as_str()).collect();
+    let of = |readers: &'_ Option<Readers>| readers.as_ref().map(|readers| readers.view.clone());
+    let views: Vec<Option<String>> = merged.iter().map(|(_, readers)| of(readers)).collect();
+    let events: Vec<i64> = merged.iter().map(|(_, readers)| readers.as_ref().map_or(0, |readers| readers.events)).collect();
+    let instants = |of: fn(&Readers) -> Option<Micros>| -> Vec<Option<Instant>> {
+        merged.iter().map(|(_, readers)| readers.as_ref().and_then(of).map(Instant)).collect()
+    };
+    let (first, last) = (instants(|readers| readers.first_event_at), instants(|readers| readers.last_event_at));
+    session.client.execute(&write, &[&hunts, &views, &events, &first, &last, &Instant(at)]).await?;
+    Ok(())
 }

@@ -3,11 +3,13 @@
 //! Invariant: the shares are read after the store's one row of `identity` is locked, in a statement of their own, so that of two
 //! owners the second sees what the first committed. It is the last lock of the transaction: whoever holds it waits for nobody.
 
-use super::super::{Checkpoint, RollupLine};
+use super::super::RollupLine;
+use super::super::rollup::Refusals;
 use super::commit::Commit;
 use super::connect::Session;
 use super::fault::Fault;
 use super::instant::Instant;
+use crate::time::Micros;
 
 pub(super) async fn read(session: &mut Session) -> Result<Vec<RollupLine>, Fault> {
     let read = session
@@ -42,45 +44,59 @@ impl Commit<'_> {
             }
         };
         self.refusals.merged();
-        if self.try_values(session, &values).await?.is_some() {
-            // Each is tried alone, so that only those at fault stay as they were.
-            for value in &values {
-                if let Some(words) = self.try_values(session, std::slice::from_ref(value)).await? {
-                    self.refusals.refused(&value.0, &words);
-                }
+        write_values(session, &values, self.checkpoint.at, self.refusals).await
+    }
+}
+
+/// Makes these the rows of the relation; what is refused stays as it was.
+pub(super) async fn write_values(
+    session: &mut Session,
+    values: &[(String, String)],
+    at: Micros,
+    refusals: &Refusals,
+) -> Result<(), Fault> {
+    if try_values(session, values, at, refusals).await?.is_some() {
+        // Each is tried alone, so that only those at fault stay as they were.
+        for value in values {
+            if let Some(words) = try_values(session, std::slice::from_ref(value), at, refusals).await? {
+                refusals.refused(&value.0, &words);
             }
         }
-        let forget = session.prepare("DELETE FROM huntline.rollup WHERE aggregate <> ALL($1)").await?;
-        let names: Vec<&str> = values.iter().map(|(aggregate, _)| aggregate.as_str()).collect();
-        session.client.execute(&forget, &[&names]).await?;
-        Ok(())
     }
+    let forget = session.prepare("DELETE FROM huntline.rollup WHERE aggregate <> ALL($1)").await?;
+    let names: Vec<&str> = values.iter().map(|(aggregate, _)| aggregate.as_str()).collect();
+    session.client.execute(&forget, &[&names]).await?;
+    Ok(())
+}
 
-    /// Writes all of these or none; gives the words of a refusal.
-    async fn try_values(&self, session: &mut Session, values: &[(String, String)]) -> Result<Option<String>, Fault> {
-        let Checkpoint { at, .. } = self.checkpoint;
-        let write = session
-            .prepare(
-                "INSERT INTO huntline.rollup (aggregate, value, updated_at)
-                 SELECT v.aggregate, v.value::jsonb, $3 FROM unnest($1::text[], $2::text[]) AS v(aggregate, value)
-                 ON CONFLICT (aggregate) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-            )
-            .await?;
-        let aggregates: Vec<&str> = values.iter().map(|(aggregate, _)| aggregate.as_str()).collect();
-        let texts: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
-        session.client.batch_execute("SAVEPOINT rollup").await?;
-        match session.client.execute(&write, &[&aggregates, &texts, &Instant(*at)]).await {
-            Ok(_) => {
-                session.client.batch_execute("RELEASE SAVEPOINT rollup").await?;
-                aggregates.iter().for_each(|aggregate| self.refusals.taken(aggregate));
-                Ok(None)
-            }
-            Err(error) => {
-                let fault = Fault::from(error);
-                let Some(words) = fault.of_a_row() else { return Err(fault) };
-                session.client.batch_execute("ROLLBACK TO SAVEPOINT rollup; RELEASE SAVEPOINT rollup").await?;
-                Ok(Some(words))
-            }
+/// Writes all of these or none; gives the words of a refusal.
+async fn try_values(
+    session: &mut Session,
+    values: &[(String, String)],
+    at: Micros,
+    refusals: &Refusals,
+) -> Result<Option<String>, Fault> {
+    let write = session
+        .prepare(
+            "INSERT INTO huntline.rollup (aggregate, value, updated_at)
+             SELECT v.aggregate, v.value::jsonb, $3 FROM unnest($1::text[], $2::text[]) AS v(aggregate, value)
+             ON CONFLICT (aggregate) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+        )
+        .await?;
+    let aggregates: Vec<&str> = values.iter().map(|(aggregate, _)| aggregate.as_str()).collect();
+    let texts: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
+    session.client.batch_execute("SAVEPOINT rollup").await?;
+    match session.client.execute(&write, &[&aggregates, &texts, &Instant(at)]).await {
+        Ok(_) => {
+            session.client.batch_execute("RELEASE SAVEPOINT rollup").await?;
+            aggregates.iter().for_each(|aggregate| refusals.taken(aggregate));
+            Ok(None)
+        }
+        Err(error) => {
+            let fault = Fault::from(error);
+            let Some(words) = fault.of_a_row() else { return Err(fault) };
+            session.client.batch_execute("ROLLBACK TO SAVEPOINT rollup; RELEASE SAVEPOINT rollup").await?;
+            Ok(Some(words))
         }
     }
 }

@@ -9,14 +9,17 @@ use super::fault::Fault;
 use super::summary;
 use std::time::Duration;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/postgres/0001_store.sql"), include_str!("../migrations/postgres/0002_rollup.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres/0001_store.sql"),
+    include_str!("../migrations/postgres/0002_rollup.sql"),
+    include_str!("../migrations/postgres/0003_definitions.sql"),
+];
 
-/// The advisory lock that migrating and binding take: "huntline" as a number.
-const LOCK: i64 = 0x6875_6e74_6c69_6e65;
+/// The advisory lock that migrating, binding and whatever changes the definitions take: "huntline" as a number.
+pub(super) const LOCK: i64 = 0x6875_6e74_6c69_6e65;
 
 /// A schema may take long to upgrade, and the others wait for it.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) async fn version(session: &mut Session) -> Result<SchemaVersion, Fault> {
     let known = MIGRATIONS.len() as i32;
@@ -44,15 +47,12 @@ pub(super) async fn migrate(session: &mut Session, place: String) -> Result<Sche
     if found.found > found.known {
         found.check(&place)?;
     }
-    let patience = PATIENCE.as_millis();
-    session
-        .client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {patience}"))
-        .await?;
+    begin_long(session).await?;
     session.client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     // IF NOT EXISTS would ask for the right to create schemas even where one stands.
-    if session.client.query("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'huntline'", &[]).await?.is_empty() {
-        session.client.batch_execute("CREATE SCHEMA huntline").await?;
+    let schema = session.client.schema;
+    if session.client.query("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", &[&schema]).await?.is_empty() {
+        session.client.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
     }
     let found = version(session).await?;
     if found.found == 0 {
@@ -71,6 +71,14 @@ pub(super) async fn migrate(session: &mut Session, place: String) -> Result<Sche
     Ok(found)
 }
 
+/// Begins a transaction that may take long, and whose client may think between two statements for longer than others may.
+pub(super) async fn begin_long(session: &mut Session) -> Result<(), Fault> {
+    let patience = PATIENCE.as_millis();
+    let limits = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"];
+    let limits: String = limits.iter().map(|limit| format!("; SET LOCAL {limit} = {patience}")).collect();
+    Ok(session.client.batch_execute(&format!("BEGIN{limits}")).await?)
+}
+
 /// Asks for the right to write, so that a read-only database is known at the start.
 async fn writable(session: &mut Session) -> Result<(), Fault> {
     Ok(session.client.batch_execute("BEGIN; UPDATE huntline.partitions SET epoch = epoch WHERE false; ROLLBACK").await?)
@@ -83,9 +91,9 @@ pub(super) async fn bind(session: &mut Session, binding: Binding, place: String)
     let topics = match bound(session).await? {
         Some(bound) => match binding.compare(&bound) {
             Ok(topics) => topics,
-            Err(mismatch) => {
+            Err(difference) => {
                 session.client.batch_execute("ROLLBACK").await?;
-                return Err(mismatch.into());
+                return Err(difference.into());
             }
         },
         None => {
@@ -97,6 +105,8 @@ pub(super) async fn bind(session: &mut Session, binding: Binding, place: String)
                     &[&identity.cluster, &identity.group, &identity.definitions, &binding.idle, &binding.lateness, &binding.empty_view],
                 )
                 .await?;
+            let first = "INSERT INTO huntline.definitions (number, definitions) VALUES (1, $1)";
+            session.client.execute(first, &[&identity.definitions]).await?;
             identity.topics.clone()
         }
     };

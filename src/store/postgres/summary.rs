@@ -64,24 +64,27 @@ async fn make(session: &mut Session, change: &Change, wanted: Columns) -> Result
         Change::Make => ("huntline.hunts", wanted),
         Change::Remake => ("huntline.hunt_summary", wanted),
     };
+    // In the texts, not beside them: they are asked in the session's schema.
     let readers = session
         .client
         .query(
-            "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END, a.is_grantable
+            &format!("SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END, a.is_grantable
              FROM pg_catalog.pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
-             WHERE c.oid = to_regclass($1::text) AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
-               AND (a.grantee = 0 OR r.oid IS NOT NULL)",
-            &[&model],
+             WHERE c.oid = to_regclass('{model}') AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+               AND (a.grantee = 0 OR r.oid IS NOT NULL)"),
+            &[],
         )
         .await?;
     // Another than this role, where this role may hand it over.
     let owner = session
         .client
         .query_opt(
-            "SELECT quote_ident(r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
-             WHERE c.oid = to_regclass($1::text) AND r.rolname <> current_user AND pg_has_role(r.oid, 'MEMBER')
-               AND has_schema_privilege(r.oid, 'huntline', 'CREATE')",
-            &[&model],
+            &format!(
+                "SELECT quote_ident(r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+                 WHERE c.oid = to_regclass('{model}') AND r.rolname <> current_user AND pg_has_role(r.oid, 'MEMBER')
+                   AND has_schema_privilege(r.oid, c.relnamespace, 'CREATE')"
+            ),
+            &[],
         )
         .await?;
     let mut sql = String::new();

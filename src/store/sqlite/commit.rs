@@ -6,13 +6,12 @@
 use super::super::handle::Merge;
 use super::super::rollup::Refusals;
 use super::super::{Checkpoint, Claimed, Error, LagReasons, Lagging, Owner, Readers, Snapshot, headers};
-use super::{Fault, acts, rollup, written};
+use super::{Fault, acts, now, rollup, written};
 use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
 use crate::time::Micros;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -210,12 +209,7 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
 }
 
 fn merge_shared(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot, merge: &Merge) -> Result<()> {
-    let states: Vec<(PartitionId, Vec<u8>)> = transaction
-        .prepare_cached(
-            "SELECT topic, partition, state FROM partials WHERE hunt_id = ? AND state IS NOT NULL ORDER BY topic, partition",
-        )?
-        .query_map([&row.hunt], |row| Ok((PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?), row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let states = states(transaction, &row.hunt)?;
     let merged = match states.is_empty() {
         true => None,
         false => match (merge.hunts)(&states) {
@@ -225,7 +219,26 @@ fn merge_shared(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Sn
             Err(why) => return Err(Error::Refused(vec![(row.hunt.clone(), format!("its partials do not merge: {why}"))]).into()),
         },
     };
-    let merged = merged.as_ref();
+    Ok(write_merged(transaction, &row.hunt, merged.as_ref(), checkpoint.at)?)
+}
+
+/// The states that a hunt's partials have, in (topic, partition) order.
+pub(super) fn states(transaction: &Transaction<'_>, hunt: &str) -> rusqlite::Result<Vec<(PartitionId, Vec<u8>)>> {
+    transaction
+        .prepare_cached(
+            "SELECT topic, partition, state FROM partials WHERE hunt_id = ? AND state IS NOT NULL ORDER BY topic, partition",
+        )?
+        .query_map([hunt], |row| Ok((PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?), row.get(2)?)))?
+        .collect()
+}
+
+/// What all partials of a hunt together show; `None`: none has applied anything.
+pub(super) fn write_merged(
+    transaction: &Transaction<'_>,
+    hunt: &str,
+    merged: Option<&Readers>,
+    at: Micros,
+) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO shared_hunts (hunt_id, view, events, first_event_at, last_event_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)
@@ -233,12 +246,12 @@ fn merge_shared(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Sn
                last_event_at = excluded.last_event_at, updated_at = excluded.updated_at",
         )?
         .execute(params![
-            row.hunt,
+            hunt,
             merged.map(|readers| &readers.view),
             merged.map_or(0, |readers| readers.events),
             merged.and_then(|readers| readers.first_event_at).map(written),
             merged.and_then(|readers| readers.last_event_at).map(written),
-            written(checkpoint.at),
+            written(at),
         ])?;
     Ok(())
 }
@@ -313,10 +326,4 @@ fn advance(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()>
             partition.partition,
         ])?;
     Ok(())
-}
-
-/// Wall clock, for `updated_at` alone.
-fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    written(Micros(since.as_micros() as i64))
 }

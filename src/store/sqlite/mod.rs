@@ -2,12 +2,15 @@
 //!
 //! [`Sqlite`] hands each call to one of two threads, each with a connection of its own: one writes, one reads, and neither waits for
 //! the other (WAL). The modules: `schema` and binding with the view it makes (`summary`), `commit` (the writing calls) with `rollup`,
-//! `acts`, `read`. Invariant: one daemon at a time holds the
+//! `acts`, `read` and `audit`, and what changes a whole store (`redefine`, `beside`). Invariant: one daemon at a time holds the
 //! lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
 
 mod acts;
+mod audit;
+mod beside;
 mod commit;
 mod read;
+mod redefine;
 mod rollup;
 mod schema;
 mod summary;
@@ -15,8 +18,8 @@ mod summary;
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Checkpoint, Claimed, DeadLetter, Error, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine, Result, RollupLine,
-    Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine,
+    Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -25,7 +28,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// How long a statement waits for another process's lock on the file.
@@ -34,12 +37,16 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How long a caller waits for its answer. The work goes on; the same checkpoint may be sent again.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The same of a call that goes through the whole store.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 #[derive(Clone)]
 pub struct Sqlite {
     writer: mpsc::Sender<Work>,
     reader: mpsc::Sender<Work>,
+    path: PathBuf,
     place: Arc<str>,
     refusals: Arc<Refusals>,
     /// Held as long as the daemon's store; `None` for a reading command.
@@ -51,15 +58,19 @@ impl Sqlite {
         let path = path.to_owned();
         aside(move || {
             let lock = lock(&path)?;
-            let mut connection = connect(&path, migrate)?;
-            if migrate {
-                schema::migrate(&mut connection, &place(&path))?;
-            } else {
-                schema::version(&connection).map_err(|e| fault(&place(&path), &e))?.check(&place(&path))?;
-            }
-            Self::start(&path, connection, Some(Arc::new(lock)))
+            Self::open_locked(&path, lock, migrate)
         })
         .await
+    }
+
+    fn open_locked(path: &Path, lock: File, migrate: bool) -> Result<Self> {
+        let mut connection = connect(path, migrate)?;
+        if migrate {
+            schema::migrate(&mut connection, &place(path))?;
+        } else {
+            schema::version(&connection).map_err(|e| fault(&place(path), &e))?.check(&place(path))?;
+        }
+        Self::start(path, connection, Some(Arc::new(lock)))
     }
 
     pub async fn open_reader(path: &Path) -> Result<Self> {
@@ -98,11 +109,23 @@ impl Sqlite {
         .await
     }
 
+    /// Whether somebody holds the lock on `FILE.lock`.
+    pub fn in_use(path: &Path) -> Result<bool> {
+        let name = with_suffix(path, ".lock");
+        let file = match File::options().write(true).open(&name) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::Fatal(format!("{}: look at {}: {e}", place(path), name.display()))),
+        };
+        Ok(matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+    }
+
     fn start(path: &Path, writer: Connection, lock: Option<Arc<File>>) -> Result<Self> {
         let reader = connect(path, false)?;
         Ok(Self {
             writer: thread("store-write", writer)?,
             reader: thread("store-read", reader)?,
+            path: path.to_owned(),
             place: place(path).into(),
             refusals: Arc::default(),
             _lock: lock,
@@ -111,6 +134,16 @@ impl Sqlite {
 
     async fn call<T: Send + 'static>(
         &self,
+        thread: &mpsc::Sender<Work>,
+        doing: &str,
+        work: impl FnOnce(&mut Connection) -> std::result::Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        self.call_within(DEADLINE, thread, doing, work).await
+    }
+
+    async fn call_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
         thread: &mpsc::Sender<Work>,
         doing: &str,
         work: impl FnOnce(&mut Connection) -> std::result::Result<T, Fault> + Send + 'static,
@@ -124,10 +157,10 @@ impl Sqlite {
                 let _ = answer.send(work(connection));
             }))
             .map_err(|_| gone(()))?;
-        match tokio::time::timeout(DEADLINE, answered).await {
+        match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(result)) => result.map_err(|fault| fault.at(place)),
             Ok(Err(_)) => Err(gone(())),
-            Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", DEADLINE.as_secs()))),
+            Err(_) => Err(Error::Passing(format!("{place}: {doing}: no answer in {} s", deadline.as_secs()))),
         }
     }
 
@@ -194,6 +227,26 @@ impl Sqlite {
         self.call(&self.reader, "look at an act", move |connection| acts::done(connection, id)).await
     }
 
+    pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
+        self.call(&self.reader, "load partials", move |connection| audit::partials(connection, &partition, &hunts)).await
+    }
+
+    pub(super) async fn audit(&self) -> Result<Audit> {
+        self.call_within(PATIENCE, &self.reader, "audit the store", audit::audit).await
+    }
+
+    pub(super) async fn generations(&self) -> Result<Vec<Generation>> {
+        self.call(&self.reader, "list generations", audit::generations).await
+    }
+
+    pub(super) async fn redefine(&self, redefinition: Redefinition) -> Result<()> {
+        let refusals = self.refusals.clone();
+        self.call_within(PATIENCE, &self.writer, "redefine the store", move |connection| {
+            redefine::redefine(connection, &redefinition, &refusals)
+        })
+        .await
+    }
+
     pub(super) async fn ping(&self) -> Result<()> {
         self.call(&self.reader, "ask the store", |connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
@@ -211,10 +264,15 @@ fn place(path: &Path) -> String {
     format!("sqlite {}", path.display())
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// The file of this name with something after it.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    name.push(suffix);
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let name = with_suffix(path, ".lock");
     let cannot = |e: &dyn std::fmt::Display| Error::Fatal(format!("{}: lock {}: {e}", place(path), name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| cannot(&e))?;
     match file.try_lock() {
@@ -323,6 +381,11 @@ fn written(time: Micros) -> String {
     let seconds = text.trim_end_matches('Z');
     let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
     format!("{seconds}.{fraction:0<6}Z")
+}
+
+/// Wall clock, for `updated_at` and its like alone.
+fn now() -> String {
+    written(Micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64))
 }
 
 fn read_time(text: &str) -> std::result::Result<Micros, Fault> {

@@ -44,7 +44,7 @@ fn snapshot(row: &Row<'_>) -> Result<Snapshot> {
     Ok(Snapshot { hunt: row.get(0)?, state: row.get(1)?, readers, lag })
 }
 
-pub(super) fn load(connection: &mut Connection, partition: &PartitionId, hunts: &[String]) -> Result<Vec<Snapshot>> {
+pub(super) fn load(connection: &Connection, partition: &PartitionId, hunts: &[String]) -> Result<Vec<Snapshot>> {
     let sql = format!(
         "SELECT {SNAPSHOT} FROM partials p WHERE p.hunt_id IN (SELECT value FROM json_each(?1)) AND p.topic = ?2 AND p.partition = ?3"
     );

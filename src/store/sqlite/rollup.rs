@@ -4,6 +4,7 @@ use super::super::handle::Merge;
 use super::super::rollup::Refusals;
 use super::super::{Checkpoint, RollupLine};
 use super::{Fault, read_time, written};
+use crate::time::Micros;
 use rusqlite::{Connection, Transaction, params};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -36,13 +37,23 @@ pub(super) fn write(transaction: &Transaction<'_>, checkpoint: &Checkpoint, merg
         }
     };
     refusals.merged();
+    write_values(transaction, &values, checkpoint.at, refusals)
+}
+
+/// Makes these the rows of the relation; what is refused stays as it was.
+pub(super) fn write_values(
+    transaction: &Transaction<'_>,
+    values: &[(String, String)],
+    at: Micros,
+    refusals: &Refusals,
+) -> Result<()> {
     let mut write = transaction.prepare_cached(
         "INSERT INTO rollup (aggregate, value, updated_at) VALUES (?, ?, ?)
          ON CONFLICT (aggregate) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
     )?;
-    for (aggregate, value) in &values {
+    for (aggregate, value) in values {
         // A statement that is refused undoes itself alone.
-        match write.execute(params![aggregate, value, written(checkpoint.at)]).map_err(Fault::from) {
+        match write.execute(params![aggregate, value, written(at)]).map_err(Fault::from) {
             Ok(_) => refusals.taken(aggregate),
             Err(fault) => {
                 let words = fault.of_a_row().ok_or(fault)?;

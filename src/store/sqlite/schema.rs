@@ -2,11 +2,14 @@
 
 use super::super::handle::{Binding, Bound, SchemaVersion};
 use super::super::{Result, SummaryColumn};
-use super::{Fault, fault, summary};
+use super::{Fault, fault, now, summary};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/sqlite/0001_store.sql"), include_str!("../migrations/sqlite/0002_rollup.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_store.sql"),
+    include_str!("../migrations/sqlite/0002_rollup.sql"),
+    include_str!("../migrations/sqlite/0003_definitions.sql"),
+];
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
@@ -52,6 +55,10 @@ pub(super) fn bind(connection: &mut Connection, binding: &Binding) -> std::resul
                     binding.lateness,
                     binding.empty_view
                 ],
+            )?;
+            transaction.execute(
+                "INSERT INTO definitions (number, definitions, recorded_at) VALUES (1, ?, ?)",
+                params![identity.definitions, now()],
             )?;
             identity.topics.clone()
         }

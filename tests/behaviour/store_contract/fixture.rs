@@ -53,6 +53,39 @@ impl Fixture {
         }
     }
 
+    /// The first column of what another program reads by `sql`, which names relations without a schema.
+    pub fn ask(&self, sql: &str) -> Vec<Option<String>> {
+        match &self.target {
+            Target::Postgres { url, .. } => {
+                let rows = postgres::shared().query(url, &format!("SET search_path = huntline; {sql}"));
+                rows.into_iter().map(|mut row| row.swap_remove(0)).collect()
+            }
+            Target::Sqlite { path } => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                let mut read = connection.prepare(sql).unwrap();
+                let text = |row: &rusqlite::Row<'_>| {
+                    Ok(match row.get(0)? {
+                        rusqlite::types::Value::Null => None,
+                        rusqlite::types::Value::Integer(n) => Some(n.to_string()),
+                        rusqlite::types::Value::Text(text) => Some(text),
+                        other => panic!("{other:?}"),
+                    })
+                };
+                read.query_map([], text).unwrap().collect::<Result<_, _>>().unwrap()
+            }
+        }
+    }
+
+    /// Does what another program would do to the relations, which `sql` names without a schema.
+    pub fn alter(&self, sql: &str) {
+        match &self.target {
+            Target::Postgres { url, .. } => {
+                postgres::shared().query(url, &format!("SET search_path = huntline; {sql}"));
+            }
+            Target::Sqlite { path } => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
+        }
+    }
+
     /// Rows of a relation, as another program sees them.
     pub async fn count(&self, relation: &str) -> i64 {
         match &self.target {

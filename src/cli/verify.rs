@@ -1,0 +1,326 @@
+//! **`huntline verify`**: folds the log again, one partition at a time, and compares every partial
+//! with the store's, byte for byte. It reads beside working daemons and changes nothing.
+//!
+//! What the store says is read in one short transaction at the beginning. Where states differ their
+//! hunts are looked at again, each alone, to say which part differs and from which record on.
+
+use super::Files;
+use super::progress::{Progress, per_second};
+use crate::config;
+use crate::daemon::store_target;
+use crate::decode::{Plan, hunt_hash};
+use crate::definitions::Definitions;
+use crate::outcome::Reason;
+use crate::partial::Fold;
+use crate::position::{Offset, Position};
+use crate::record::PartitionId;
+use crate::refold::{self, Given, Refold, Refolded, Stage, Witness};
+use crate::source::pass::{Found, Pass};
+use crate::source::reader::Reader;
+use crate::store::{AuditedPartition, Generation, LetterFilter, Store};
+use crate::time::Micros;
+use crate::verify::{self, Difference, SecondLook};
+use anyhow::{Context as _, anyhow};
+use indicatif::HumanCount;
+use serde::Serialize;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Of one partition, so many hunts that differ are looked at again; the others are only named.
+const DETAILED: usize = 100;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub files: Files,
+    /// Verify this hunt alone; the partitions' counts are then not compared
+    #[arg(long, value_name = "ID")]
+    pub hunt: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The exit code: 0 the same, 1 any difference, 3 where the log no longer reaches back far enough, 2 for a wrong configuration.
+pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
+    let loaded = match config::load(&args.files.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(2);
+        }
+    };
+    let settings = loaded.settings;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
+    let store = runtime.block_on(Store::open_reader(&store_target(&settings.store)))?;
+    let audit = runtime.block_on(store.audit()).context("read what the store says")?;
+    let configured = config::definitions_json(&settings.definitions);
+    if audit.generations.last().is_some_and(|newest| newest.definitions != configured) {
+        eprintln!("the configuration has other definitions than the store; the store's own are verified");
+    }
+    let verifier = Verifier {
+        reader: Reader::new(&settings, true),
+        generations: audit.generations,
+        runtime,
+        store,
+        hunt: args.hunt.clone(),
+    };
+    let begun = Instant::now();
+    let mut report = Report::default();
+    let partitions: Vec<&AuditedPartition> = audit.partitions.iter().filter(|of| of.position.is_some()).collect();
+    let records: i64 = partitions.iter().map(|of| of.counts.records).sum();
+    let mut progress = Progress::new("verified", records.max(0) as u64);
+    for partition in partitions {
+        progress.at(&partition.partition);
+        verifier.partition(partition, &mut report, &mut progress)?;
+    }
+    progress.end();
+    report.seconds = begun.elapsed().as_secs_f64();
+    report.records_per_second = per_second(report.records, begun.elapsed());
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?
+    } else {
+        report.print(out)?
+    }
+    Ok(report.exit_code())
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    partitions: u64,
+    records: u64,
+    partials: u64,
+    seconds: f64,
+    records_per_second: u64,
+    differences: Vec<Difference>,
+    too_short: Vec<TooShort>,
+}
+
+/// A partition whose records the log no longer has from where it began.
+#[derive(Debug, Serialize)]
+struct TooShort {
+    topic: String,
+    partition: i32,
+    start: Position,
+    first_offset: Position,
+}
+
+impl Report {
+    fn exit_code(&self) -> u8 {
+        match (self.differences.is_empty(), self.too_short.is_empty()) {
+            (false, _) => 1,
+            (true, false) => 3,
+            (true, true) => 0,
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for difference in &self.differences {
+            writeln!(out, "{difference}")?;
+        }
+        for TooShort { topic, partition, start, first_offset } in &self.too_short {
+            writeln!(out, "{topic}/{partition}: cannot be verified: it began at {start}, the log begins at {first_offset}")?;
+        }
+        let took = Duration::from_secs_f64(self.seconds);
+        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
+        writeln!(
+            out,
+            "{} {partitions}, {} records, {} partials compared in {:.1} s, {} records/s",
+            self.partitions,
+            HumanCount(self.records),
+            HumanCount(self.partials),
+            took.as_secs_f64(),
+            HumanCount(self.records_per_second),
+        )?;
+        match (self.differences.len(), self.too_short.len()) {
+            (0, 0) => writeln!(out, "the store is what the log gives"),
+            (0, short) => writeln!(out, "no difference where the log reaches back; {short} partitions could not be verified"),
+            (1, _) => writeln!(out, "1 difference"),
+            (differences, _) => writeln!(out, "{differences} differences"),
+        }
+    }
+}
+
+struct Verifier {
+    reader: Reader,
+    generations: Vec<Generation>,
+    runtime: tokio::runtime::Runtime,
+    store: Store,
+    hunt: Option<String>,
+}
+
+/// How a fold over the log ended.
+enum Folded {
+    All(Refolded),
+    /// Retention has the records from where the partition began up to here.
+    TooShort(Position),
+    /// The fold itself failed at this record.
+    Panicked(Offset),
+}
+
+impl Verifier {
+    fn partition(&self, audited: &AuditedPartition, report: &mut Report, progress: &mut Progress) -> anyhow::Result<()> {
+        let id = &audited.partition;
+        let (low, end) = self.reader.extent(id).map_err(|why| anyhow!(why))?;
+        let start = match audited.start {
+            Some(start) => start,
+            // A store of an older version did not write it down.
+            None => self.reader.resolve_start(id).map_err(|why| anyhow!(why))?,
+        };
+        let from = verify::first_needed(start, &audited.gaps);
+        let position = audited.position.unwrap_or(start);
+        let mut too_short = |first_offset| {
+            let (topic, partition) = (id.topic.to_string(), id.partition);
+            report.too_short.push(TooShort { topic, partition, start, first_offset });
+        };
+        if from < low && from < position {
+            too_short(low);
+            return Ok(());
+        }
+        let mut differences = Vec::new();
+        if position > end {
+            differences.push(Difference::new(id, None, "position", position, format!("at most {end}: the log ends there")));
+        }
+        let stops = audited.partials.iter().filter_map(|row| Some((row.hunt.clone(), row.lag?.position))).collect();
+        let given = Given {
+            until: Some(position),
+            left_out: audited.left_out.clone(),
+            stops,
+            only: self.hunt.as_ref().map(|hunt| [hunt_hash(hunt.as_bytes())].into_iter().collect()),
+            park: false,
+        };
+        let mut folded_records = 0;
+        let folded = self.fold(id, from, position.min(end), given, &mut (), &mut |count| {
+            folded_records += count;
+            progress.add(count);
+        })?;
+        report.records += folded_records;
+        report.partitions += 1;
+        match folded {
+            Folded::TooShort(low) => too_short(low),
+            Folded::Panicked(offset) => differences.push(panicked(id, offset)),
+            Folded::All(refolded) => {
+                let compared = verify::compare(audited, &refolded, self.hunt.as_deref());
+                report.partials += compared.partials;
+                differences.extend(compared.differences);
+                let (again, named) = compared.hunts.split_at(compared.hunts.len().min(DETAILED));
+                if !again.is_empty() {
+                    progress.say(&format!("{id}: {} hunts differ; looking again", compared.hunts.len()));
+                    differences.extend(self.look_again(audited, from, position, again)?);
+                }
+                differences.extend(named.iter().map(|hunt| Difference::new(id, Some(hunt), "state", "another", "another")));
+            }
+        }
+        report.differences.extend(differences);
+        Ok(())
+    }
+
+    /// The log may have grown and the store have moved on since the audit: the hunts are folded up to where they are now.
+    fn look_again(
+        &self,
+        audited: &AuditedPartition,
+        from: Position,
+        then: Position,
+        hunts: &[String],
+    ) -> anyhow::Result<Vec<Difference>> {
+        let id = &audited.partition;
+        let (position, snapshots) = self.runtime.block_on(self.store.partials(id, hunts.to_vec()))?;
+        let generations = self.runtime.block_on(self.store.generations())?;
+        if generations.len() != self.generations.len() {
+            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
+        }
+        let mut left_out = Vec::new();
+        for hunt in hunts {
+            left_out.extend(self.left_out(id, hunt)?);
+        }
+        let (_, end) = self.reader.extent(id).map_err(|why| anyhow!(why))?;
+        let stops = snapshots.iter().filter_map(|row| Some((row.hunt.clone(), row.lag?.position))).collect();
+        let only = Some(hunts.iter().map(|hunt| hunt_hash(hunt.as_bytes())).collect());
+        let given = Given { until: Some(position), left_out, stops, only, park: false };
+        let stages = self.stages(id)?;
+        let newest = stages.last().map(|stage| stage.fold.clone()).context("a generation of definitions")?;
+        let mut look = SecondLook::new(hunts, snapshots, &newest);
+        match self.fold(id, from, position.min(end), given, &mut look, &mut |_| {})? {
+            Folded::TooShort(low) => anyhow::bail!("{id}: the log began at {low} by the second look: verify again"),
+            Folded::Panicked(offset) => Ok(vec![panicked(id, offset)]),
+            Folded::All(refolded) => {
+                let mut found = look.differences(id, &refolded);
+                let named: Vec<&String> =
+                    hunts.iter().filter(|hunt| !found.iter().any(|d| d.hunt_id.as_ref() == Some(hunt))).collect();
+                let gone = named.into_iter().map(|hunt| {
+                    let stored = format!("another at {then}, the log's at {position}");
+                    Difference::new(id, Some(hunt), "state", stored, "the same again by the second look")
+                });
+                found.extend(gone.collect::<Vec<_>>());
+                Ok(found)
+            }
+        }
+    }
+
+    /// The records of a hunt that are on record as left out.
+    fn left_out(&self, id: &PartitionId, hunt: &str) -> anyhow::Result<Vec<(Offset, Reason)>> {
+        const PAGE: u32 = 1000;
+        let mut found = Vec::new();
+        for reason in [Reason::Failed, Reason::StateFull] {
+            let mut after = None;
+            loop {
+                let filter = LetterFilter {
+                    reason: Some(reason.as_str().to_owned()),
+                    hunt: Some(hunt.to_owned()),
+                    after: after.clone(),
+                    limit: PAGE,
+                    ..LetterFilter::default()
+                };
+                let page = self.runtime.block_on(self.store.dead_letters(&filter))?;
+                found.extend(page.iter().filter(|letter| letter.partition == *id).map(|letter| (letter.offset, reason)));
+                match page.last() {
+                    Some(last) if page.len() == PAGE as usize => after = Some((last.partition.clone(), last.offset)),
+                    _ => break,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn stages(&self, id: &PartitionId) -> anyhow::Result<Vec<Stage>> {
+        refold::stages(&self.generations, id, |generation| {
+            let definitions: Definitions = serde_json::from_str(&generation.definitions)
+                .with_context(|| format!("read the definitions of generation {} in the store", generation.number))?;
+            let plan = Arc::new(Plan::new(&definitions, &id.topic));
+            // What did not fit is on record as left out.
+            let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
+            Ok((plan, fold))
+        })
+    }
+
+    fn fold<W: Witness>(
+        &self,
+        id: &PartitionId,
+        from: Position,
+        until: Position,
+        given: Given,
+        witness: &mut W,
+        counted: &mut dyn FnMut(u64),
+    ) -> anyhow::Result<Folded> {
+        let mut refold = Refold::new(self.stages(id)?, given);
+        for found in Pass::new(&self.reader, id, from, until) {
+            match found.map_err(|why| anyhow!(why))? {
+                Found::Gap { to, .. } => return Ok(Folded::TooShort(to)),
+                Found::Batch(batch) => {
+                    if catch_unwind(AssertUnwindSafe(|| refold.take(&batch, Micros(0), witness))).is_err() {
+                        return Ok(Folded::Panicked(refold.in_hand()));
+                    }
+                    counted(batch.records.len() as u64);
+                }
+            }
+        }
+        Ok(Folded::All(refold.finish()))
+    }
+}
+
+fn panicked(id: &PartitionId, offset: Offset) -> Difference {
+    Difference::new(id, None, "record", format!("{offset} folded"), "a defect: the fold fails there").from(Some(offset))
+}

@@ -1,0 +1,167 @@
+//! An **audit** of the store, and what goes with it: generations, and partials beside their partition's position.
+//!
+//! Invariant: one REPEATABLE READ transaction that writes nothing, so that a checkpoint is wholly in it or not at all. The server hashes the
+//! states, so that they need not cross the wire; rows come as they are read, and nobody holds an answer whole but as what it becomes.
+
+use super::super::audit::{Audit, AuditedPartial, AuditedPartition, Gathered, Generation};
+use super::super::{Error, Gap, Lag, LagReasons, Snapshot};
+use super::connect::Session;
+use super::fault::Fault;
+use super::instant::Instant;
+use super::{read, schema};
+use crate::outcome::{Counts, Reason};
+use crate::position::{Offset, Position};
+use crate::record::PartitionId;
+use crate::time::Micros;
+use futures_util::TryStreamExt;
+use std::pin::pin;
+use tokio_postgres::Row;
+
+/// A read of one moment, however long it takes.
+async fn begin(session: &mut Session) -> Result<(), Fault> {
+    schema::begin_long(session).await?;
+    Ok(session.client.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
+}
+
+pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
+    begin(session).await?;
+    let generations = read_generations(session).await?;
+    let mut gathered = Gathered::default();
+    const PARTITIONS: &str =
+        "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late, start, rollup
+         FROM huntline.partitions";
+    each(session, PARTITIONS, |row| {
+        gathered.add(AuditedPartition {
+            partition: PartitionId::new(row.get(0), row.get(1)),
+            start: row.get::<_, Option<i64>>(11).map(Position),
+            position: row.get::<_, Option<i64>>(2).map(Position),
+            clock: row.get::<_, Option<i64>>(3).map(Micros),
+            counts: Counts {
+                records: row.get(4),
+                applied: row.get(5),
+                duplicate: row.get(6),
+                dead_lettered: row.get(7),
+                ignored: row.get(8),
+                held: row.get(9),
+                late: row.get(10),
+            },
+            rollup: row.get(12),
+            partials: Vec::new(),
+            left_out: Vec::new(),
+            gaps: Vec::new(),
+            letters: 0,
+        });
+        Ok(())
+    })
+    .await?;
+    const PARTIALS: &str =
+        "SELECT topic, partition, hunt_id, sha256(state), lagging, position, clock, held, reasons FROM huntline.partials";
+    each(session, PARTIALS, |row| {
+        let digest: Option<&[u8]> = row.get(3);
+        let lagging: bool = row.get(4);
+        let partial = AuditedPartial {
+            hunt: row.get(2),
+            digest: digest.map(|digest| digest.try_into().expect("SHA-256 has 32 bytes")),
+            lag: lagging.then(|| Lag {
+                position: Position(row.get::<_, Option<i64>>(5).unwrap_or_default()),
+                clock: row.get::<_, Option<i64>>(6).map(Micros),
+                held: row.get(7),
+                reasons: LagReasons::from_bits(row.get(8)),
+            }),
+        };
+        if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
+            partition.partials.push(partial);
+        }
+        Ok(())
+    })
+    .await?;
+    const LEFT_OUT: &str = r#"SELECT topic, partition, "offset", reason FROM huntline.dead_letters WHERE reason IN ('failed', 'state_full')
+         ORDER BY topic, partition, "offset""#;
+    each(session, LEFT_OUT, |row| {
+        let reason = if row.get::<_, &str>(3) == Reason::Failed.as_str() { Reason::Failed } else { Reason::StateFull };
+        if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
+            partition.left_out.push((Offset(row.get(2)), reason));
+        }
+        Ok(())
+    })
+    .await?;
+    const GAPS: &str = "SELECT topic, partition, hunt_id, from_offset, to_offset, reason, found_at FROM huntline.gaps
+         ORDER BY topic, partition, from_offset, to_offset, hunt_id NULLS FIRST";
+    each(session, GAPS, |row| {
+        if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
+            partition.gaps.push(Gap {
+                hunt_id: row.get(2),
+                from: Position(row.get(3)),
+                to: Position(row.get(4)),
+                reason: row.get(5),
+                found_at: row.get::<_, Instant>(6).0,
+            });
+        }
+        Ok(())
+    })
+    .await?;
+    each(session, "SELECT topic, partition, count(*) FROM huntline.dead_letters GROUP BY topic, partition", |row| {
+        if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
+            partition.letters = row.get(2);
+        }
+        Ok(())
+    })
+    .await?;
+    session.client.batch_execute("COMMIT").await?;
+    Ok(Audit { generations, partitions: gathered.finish() })
+}
+
+/// Hands over the rows of `sql` one by one.
+async fn each(session: &mut Session, sql: &'static str, mut take: impl FnMut(Row) -> Result<(), Fault>) -> Result<(), Fault> {
+    let read = session.prepare(sql).await?;
+    let mut rows = pin!(session.client.query_raw(&read, Vec::<i64>::new()).await?);
+    while let Some(row) = rows.try_next().await? {
+        take(row)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn generations(session: &mut Session) -> Result<Vec<Generation>, Fault> {
+    begin(session).await?;
+    let generations = read_generations(session).await?;
+    session.client.batch_execute("COMMIT").await?;
+    Ok(generations)
+}
+
+async fn read_generations(session: &mut Session) -> Result<Vec<Generation>, Fault> {
+    let rows =
+        session.client.query("SELECT number, definitions, recorded_at FROM huntline.definitions ORDER BY number", &[]).await?;
+    let mut generations: Vec<Generation> = rows
+        .iter()
+        .map(|row| Generation {
+            number: row.get(0),
+            definitions: row.get(1),
+            since: Default::default(),
+            recorded_at: row.get::<_, Instant>(2).0,
+        })
+        .collect();
+    let rows = session.client.query("SELECT number, topic, partition, position FROM huntline.definition_positions", &[]).await?;
+    for row in &rows {
+        if let Ok(at) = generations.binary_search_by_key(&row.get(0), |generation| generation.number) {
+            generations[at].since.insert(PartitionId::new(row.get(1), row.get(2)), Position(row.get(3)));
+        }
+    }
+    Ok(generations)
+}
+
+pub(super) async fn partials(
+    session: &mut Session,
+    partition: PartitionId,
+    hunts: Vec<String>,
+) -> Result<(Position, Vec<Snapshot>), Fault> {
+    begin(session).await?;
+    let look = session.prepare("SELECT position FROM huntline.partitions WHERE topic = $1 AND partition = $2").await?;
+    let row = session.client.query_opt(&look, &[&&*partition.topic, &partition.partition]).await?;
+    let position: Option<i64> = row.and_then(|row| row.get(0));
+    let Some(position) = position else {
+        return Err(Error::Fatal(format!("the store has read nothing of {partition} yet")).into());
+    };
+    let found = read::load(session, partition, hunts).await?;
+    session.client.batch_execute("COMMIT").await?;
+    Ok((Position(position), found))
+}

@@ -1,0 +1,152 @@
+//! What `verify` reads: one moment of the whole store, digests for states, and the states of those that differ.
+
+use super::{Fixture, both, fixture::*, letter, owner};
+use huntline::outcome::{Counts, Reason};
+use huntline::position::{Offset, Position};
+use huntline::record::PartitionId;
+use huntline::store::audit::digest;
+use huntline::store::{AuditedPartial, Error, Gap, Lag, LagReasons, Snapshot};
+use huntline::time::Micros;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+both! {
+    an_audit_tells_all_that_the_store_knows
+    an_audit_is_one_moment
+    partials_come_with_their_partitions_position
+    a_store_remembers_what_it_was_first_built_with
+    a_store_of_an_earlier_huntline_gets_its_first_generation
+}
+
+async fn an_audit_tells_all_that_the_store_knows(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    assert_eq!(store.audit().await.unwrap().partitions, []);
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let lag =
+        Lag { position: Position(4), clock: Some(Micros(9)), held: 2, reasons: LagReasons { gap: true, ..Default::default() } };
+    let gap = |from: i64, hunt: Option<&str>| Gap {
+        hunt_id: hunt.map(String::from),
+        from: Position(from),
+        to: Position(from + 2),
+        reason: "retention".into(),
+        found_at: Micros(5),
+    };
+    store.begin(&partition, claimed.epoch, "one", Position(2)).await.unwrap();
+    let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.rollup = Some(b"7".to_vec());
+    commit.counts = Counts { records: 10, applied: 5, duplicate: 1, dead_lettered: 3, ignored: 0, held: 1, late: 1 };
+    commit.partials = vec![
+        snapshot("b", 2),
+        Snapshot { lag: Some(lag), ..snapshot("é", 3) },
+        Snapshot { hunt: "a".into(), state: None, readers: None, lag: Some(Lag { clock: None, ..lag }) },
+        Snapshot { state: Some(vec![]), ..snapshot("Z", 1) },
+    ];
+    commit.dead_letters = [(7, Reason::StateFull), (3, Reason::NotJson), (5, Reason::Failed)]
+        .map(|(offset, reason)| huntline::store::DeadLetter { reason, ..letter(&partition, offset) })
+        .into();
+    commit.gaps = vec![gap(30, Some("b")), gap(8, None)];
+    store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
+    let other = PartitionId::new("b", 3);
+    store.claim(&other, &owner("one")).await.unwrap();
+
+    let audit = store.audit().await.unwrap();
+    let names: Vec<String> = audit.partitions.iter().map(|found| found.partition.to_string()).collect();
+    assert_eq!(names, ["a/0", "b/3"]);
+    let found = &audit.partitions[0];
+    assert_eq!((found.position, found.clock, found.counts), (Some(commit.position), commit.clock, commit.counts));
+    assert_eq!((found.start, found.rollup.as_deref()), (Some(Position(2)), Some(&b"7"[..])));
+    let partial = |hunt: &str, state: Option<&[u8]>, lag| AuditedPartial { hunt: hunt.into(), digest: state.map(digest), lag };
+    let expected = [
+        partial("Z", Some(b""), None),
+        partial("a", None, Some(Lag { clock: None, ..lag })),
+        partial("b", Some(b"2"), None),
+        partial("é", Some(b"3"), Some(lag)),
+    ];
+    assert_eq!(found.partials, expected);
+    let known = [0xd4, 0x73, 0x5e, 0x3a, 0x26, 0x5e, 0x16, 0xee];
+    assert_eq!(found.partials[2].digest.unwrap()[..8], known, "the SHA-256 of \"2\"");
+    assert_eq!(found.left_out, [(Offset(5), Reason::Failed), (Offset(7), Reason::StateFull)]);
+    assert_eq!((found.gaps.as_slice(), found.letters), ([gap(8, None), gap(30, Some("b"))].as_slice(), 3));
+    let bare = &audit.partitions[1];
+    assert_eq!((bare.position, bare.partials.len(), bare.letters), (None, 0, 0));
+    assert_eq!(audit.generations, store.generations().await.unwrap());
+}
+
+/// Every checkpoint changes a position, a count, a state and a dead letter together: an audit that saw part of one would disagree with itself.
+async fn an_audit_is_one_moment(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let done = AtomicBool::new(false);
+    let writing = async {
+        for n in 1..=60 {
+            let mut commit = checkpoint(&partition, &claimed, "one");
+            (commit.number, commit.position) = (n - 1, Position(n));
+            commit.counts = Counts { records: n, dead_lettered: n, ..Counts::default() };
+            commit.partials = (0..50).map(|hunt| snapshot(&format!("h{hunt:02}"), n)).collect();
+            commit.dead_letters = vec![huntline::store::DeadLetter { reason: Reason::Failed, ..letter(&partition, n - 1) }];
+            store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    let reader = fixture.another().await;
+    let reading = async {
+        let mut positions = std::collections::BTreeSet::new();
+        while !done.load(Ordering::Relaxed) {
+            let audit = reader.audit().await.unwrap();
+            let found = &audit.partitions[0];
+            let Some(Position(n)) = found.position else { continue };
+            positions.insert(n);
+            assert_eq!((found.counts.records, found.letters, found.left_out.len() as i64), (n, n, n));
+            assert_eq!(found.partials.len(), 50);
+            let state = digest(n.to_string().as_bytes());
+            assert!(found.partials.iter().all(|partial| partial.digest == Some(state)), "at {n}");
+        }
+        positions.len()
+    };
+    let ((), seen) = tokio::join!(writing, reading);
+    assert!(seen > 5, "only {seen} moments were seen between checkpoints");
+}
+
+async fn partials_come_with_their_partitions_position(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    match store.partials(&partition, vec!["h".into()]).await {
+        Err(Error::Fatal(sentence)) => assert!(sentence.contains("a/0"), "{sentence}"),
+        other => panic!("{other:?}"),
+    }
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.partials = vec![snapshot("h", 1), snapshot("i", 2)];
+    store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
+    let (position, mut found) = store.partials(&partition, vec!["i".into(), "unknown".into()]).await.unwrap();
+    let mut expected = vec![snapshot("i", 2)];
+    found.iter_mut().chain(&mut expected).for_each(normalise);
+    assert_eq!((position, found), (commit.position, expected));
+    assert_eq!(store.partials(&partition, vec![]).await.unwrap(), (commit.position, vec![]));
+}
+
+async fn a_store_remembers_what_it_was_first_built_with(fixture: Fixture) {
+    let generations = fixture.store.generations().await.unwrap();
+    assert_eq!(generations.len(), 1);
+    assert_eq!((generations[0].number, generations[0].definitions.as_str(), generations[0].since.len()), (1, "d1", 0));
+    assert!(generations[0].recorded_at > Micros(1_700_000_000_000_000));
+    bind(&fixture.store).await;
+    assert_eq!(fixture.store.generations().await.unwrap(), generations);
+}
+
+async fn a_store_of_an_earlier_huntline_gets_its_first_generation(fixture: Fixture) {
+    let target = fixture.target.clone();
+    let forget = match &target {
+        huntline::store::Target::Postgres { .. } => {
+            "DELETE FROM migrations WHERE version = (SELECT max(version) FROM migrations)".to_owned()
+        }
+        huntline::store::Target::Sqlite { .. } => {
+            let version = huntline::store::Store::schema_version(&target).await.unwrap().known - 1;
+            format!("PRAGMA user_version = {version}")
+        }
+    };
+    fixture.alter(&format!("DROP TABLE definition_positions; DROP TABLE definitions; {forget}"));
+    huntline::store::Store::migrate(&target).await.unwrap();
+    let generations = fixture.store.generations().await.unwrap();
+    assert_eq!((generations.len(), generations[0].number, generations[0].definitions.as_str()), (1, 1, "d1"));
+    bind(&fixture.store).await;
+}
