@@ -1,8 +1,8 @@
 //! Memory a hunt takes, live and passivated, in a real daemon on a real Kafka and Postgres.
 //!
 //! `cargo bench --bench memory -- [--hunts N]` (1,000,000 unless told). Each hunt has one event and the
-//! eight aggregates of w1. What is printed is the growth of the daemon's resident memory over its start,
-//! per hunt: with every hunt's actor running, and after all of them were passivated (what the allocator
+//! eight aggregates of w1. What is printed is the growth of the daemon's resident memory over one that has read
+//! nothing, per hunt: with every hunt's actor running, and after all of them were passivated (what the allocator
 //! keeps for later is counted as taken).
 
 #[path = "../tests/behaviour/harness/mod.rs"]
@@ -26,6 +26,9 @@ fn main() {
     let kafka = Kafka::start();
     let postgres = Postgres::start(&harness::postgres::Options::default());
     let topic = kafka.create_topic("memory", 4, &[]);
+    let (daemon, database) = start(&kafka, &topic, &postgres, "1h");
+    let empty = resident(daemon.pid());
+    println!("nothing read: {:.1} MB", empty as f64 / 1e6);
     let producer = kafka.producer();
     for first in (0..hunts).step_by(20_000) {
         let messages: Vec<Message> = (first..hunts.min(first + 20_000))
@@ -36,14 +39,17 @@ fn main() {
             .collect();
         producer.send_all(&topic, &messages);
     }
-    let live = grown(&kafka, &topic, &postgres, hunts, "1h", hunts);
-    println!("{hunts} live hunts: {:.0} bytes each", live / hunts as f64);
-    let passivated = grown(&kafka, &topic, &postgres, hunts, "1s", 0);
-    println!("{hunts} passivated hunts: {:.0} bytes each", passivated / hunts as f64);
+    let per_hunt = |bytes: i64| (bytes - empty) as f64 / hunts as f64;
+    await_hunts(&daemon, &postgres, &database, hunts, hunts);
+    println!("{hunts} live hunts: {:.0} bytes each", per_hunt(resident(daemon.pid())));
+    drop(daemon);
+    let (daemon, database) = start(&kafka, &topic, &postgres, "20s");
+    await_hunts(&daemon, &postgres, &database, hunts, 0);
+    println!("{hunts} passivated hunts: {:.0} bytes each", per_hunt(resident(daemon.pid())));
 }
 
-/// How much a daemon's resident memory grows until everything is saved and so many hunts are live.
-fn grown(kafka: &Kafka, topic: &str, postgres: &Postgres, records: usize, idle: &str, live: usize) -> f64 {
+/// A daemon with a database of its own, which it names.
+fn start(kafka: &Kafka, topic: &str, postgres: &Postgres, idle: &str) -> (Daemon, String) {
     let database = postgres.create_database();
     let counts = |name: &str, rule: &str| format!("[aggregates.{name}]\nkind = \"count\"\nwhere = \"{rule}\"\n");
     let values = |kind: &str| format!("[aggregates.{kind}]\nkind = \"{kind}\"\nof = \"/data/points\"\n");
@@ -58,17 +64,19 @@ fn grown(kafka: &Kafka, topic: &str, postgres: &Postgres, records: usize, idle: 
         counts("medium", "data.points >= 100 && data.points < 1000"),
         counts("large", "data.points >= 1000"),
     );
-    let daemon = Daemon::start(&config);
-    let start = resident(daemon.pid());
+    (Daemon::start(&config), database)
+}
+
+/// Until so many records are saved, and so many hunts live.
+fn await_hunts(daemon: &Daemon, postgres: &Postgres, database: &str, records: usize, live: usize) {
     harness::await_until(LONG, "every record is saved", || {
-        let saved = postgres.query(&database, "SELECT coalesce(sum(records), 0) FROM huntline.partitions");
+        let saved = postgres.query(database, "SELECT coalesce(sum(records), 0) FROM huntline.partitions");
         if saved[0][0].as_deref() == Some(&records.to_string()) { Ok(()) } else { Err(saved) }
     });
     harness::await_until(LONG, "so many hunts are live", || {
         let found = daemon.metric("huntline_hunts", &[("state", "live")]);
         if found as usize == live { Ok(()) } else { Err(found) }
     });
-    (resident(daemon.pid()) - start) as f64
 }
 
 /// Resident memory of a process, in bytes.

@@ -46,6 +46,8 @@ pub mod actor;
 pub mod api;
 pub mod cli;
 pub mod daemon;
+#[cfg(feature = "test-hooks")]
+pub mod fuzzing;
 pub mod generate;
 pub mod rebuild;
 #[cfg(feature = "test-hooks")]

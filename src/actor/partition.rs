@@ -260,7 +260,7 @@ impl PartitionActor {
             .await
         };
         ctx.spawn(loaded.into_actor(self).map(move |loaded, act, ctx| match loaded {
-            Ok(snapshots) => act.step(Input::Loaded { purpose, snapshots }, ctx),
+            Ok(loaded) => act.step(Input::Loaded { purpose, loaded }, ctx),
             Err(error) => act.store_failed(error, ctx),
         }));
     }
@@ -481,15 +481,16 @@ message!(Replies, act, Replies, ctx, {
 struct SweepOn;
 message!(SweepOn, act, SweepOn, ctx, act.step(Input::Sweep, ctx));
 
-/// The log lost records before they were read.
+/// The log lost records before they were read; reading goes on after them, or the source stands still.
 pub struct Missed {
     pub epoch: Epoch,
     pub from: Position,
     pub to: Position,
+    pub reads_on: bool,
 }
-message!(Missed, act, Missed { epoch, from, to }, ctx, {
+message!(Missed, act, Missed { epoch, from, to, reads_on }, ctx, {
     if epoch == act.machine.epoch() {
-        act.step(Input::Gap { from, to }, ctx);
+        act.step(Input::Gap { from, to, reads_on }, ctx);
     }
 });
 

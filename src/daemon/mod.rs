@@ -256,15 +256,14 @@ impl Daemon {
             Event::Revoked { partitions, lost, done } => self.revoked(partitions, lost, done),
             Event::Gap { partition, epoch, from, to } => {
                 tracing::error!(%partition, %from, %to, "the log no longer has these records");
-                let halts = self.settings.kafka.as_ref().is_none_or(|kafka| kafka.on_gap == config::OnGap::Halt);
+                let reads_on = self.settings.kafka.as_ref().is_some_and(|kafka| kafka.on_gap == config::OnGap::Continue);
                 if let Some(Some(actor)) = self.assigned.get(&partition) {
-                    if halts {
+                    if !reads_on {
                         actor.do_send(Halted(format!(
                             "the log no longer has {from} to {to}; kafka.on_gap = \"continue\" reads on"
                         )));
-                    } else {
-                        actor.do_send(Missed { epoch, from, to });
                     }
+                    actor.do_send(Missed { epoch, from, to, reads_on });
                 }
             }
             Event::End { partition, end } => {

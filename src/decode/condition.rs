@@ -42,10 +42,48 @@ pub(super) enum Answer {
 
 /// Evaluates `condition` on the slots of a scanned `text`. Decimals it reads are converted where they stand, once.
 pub(super) fn evaluate(condition: &Condition, slots: &mut [Raw], text: &[u8]) -> Answer {
+    if let Some(held) = of_integers(condition, slots) {
+        return if held { Answer::Holds } else { Answer::Fails };
+    }
     match truth(value(condition, slots, text)) {
         Value::Bool(true) => Answer::Holds,
         Value::Wrong => Answer::WrongType,
         _ => Answer::Fails,
+    }
+}
+
+/// The usual condition, integers compared with integers, decided at once; `None`: there is more to it.
+#[inline]
+fn of_integers(condition: &Condition, slots: &[Raw]) -> Option<bool> {
+    match condition {
+        Expression::Compare(comparison, sides) => {
+            let [Expression::Member(slot), Expression::Literal(Literal::Number(Number::Int(literal)))] = &**sides else {
+                return None;
+            };
+            let Raw::Number(Number::Int(found)) = slots[*slot] else { return None };
+            Some(holds(*comparison, found.cmp(literal)))
+        }
+        // What one part decides does not depend on the others.
+        Expression::All(parts) => {
+            for part in parts {
+                if !of_integers(part, slots)? {
+                    return Some(false);
+                }
+            }
+            Some(true)
+        }
+        _ => None,
+    }
+}
+
+fn holds(comparison: Comparison, order: Ordering) -> bool {
+    match comparison {
+        Comparison::Equal => order.is_eq(),
+        Comparison::Unequal => order.is_ne(),
+        Comparison::Less => order.is_lt(),
+        Comparison::LessOrEqual => order.is_le(),
+        Comparison::Greater => order.is_gt(),
+        Comparison::GreaterOrEqual => order.is_ge(),
     }
 }
 
@@ -144,12 +182,7 @@ fn compare<'a>(comparison: Comparison, left: Value, right: Value) -> Value<'a> {
             None => return Value::Wrong,
         },
     };
-    Value::Bool(match comparison {
-        Comparison::Less => order.is_lt(),
-        Comparison::LessOrEqual => order.is_le(),
-        Comparison::Greater => order.is_gt(),
-        _ => order.is_ge(),
-    })
+    Value::Bool(holds(comparison, order))
 }
 
 fn equal(left: Value, right: Value) -> bool {
@@ -193,7 +226,7 @@ mod tests {
     }
 
     const EVENT: &str = r#"{"type":"clue.solved","data":{"points":7,"half":0.5,"big":18446744073709551615,"name":"A\u00e9\n","flag":true,
-        "nil":null,"list":[1,{"a":2}],"same":[1.0,{"a":2.0}],"huge":1e400,"lone":"\ud800","five":5.0}}"#;
+        "nil":null,"list":[1,{"a":2}],"same":[1.0,{"a":2.0}],"objects":{"x":[],"y":null},"huge":1e400,"lone":"\ud800","five":5.0}}"#;
 
     #[test]
     fn comparisons_hold_or_fail() {
@@ -207,8 +240,12 @@ mod tests {
             "data.flag && data.flag == true && data.flag > false",
             "type in ['x', 'clue.solved']",
             "!(data.points in [1, 2, 'seven'])",
+            // The items of a list are no operands: a null among them is merely another value.
+            "!(data.points in [1, null])",
+            "data.points in [null, 7]",
             "7 == data.points && 'clue.solved' == type",
             "data.list == data.same",
+            "data.list != data.objects && data.objects == data.objects",
             "data.huge > 1e308",
             "data.lone != 'x'",
             "has(data.points) && !has(data.nil) && !has(data.absent) && !has(data.points.more)",

@@ -326,6 +326,43 @@ fn a_time_beyond_the_record_s_by_more_than_max_ahead_is_ahead() {
     assert_eq!(ms(NOW_MS + 300_001, NOW_MS), rejected(Reason::Ahead));
     assert_eq!(ms(NOW_MS + 300_001, -1), rejected(Reason::WrongType));
     assert_eq!(ms(0, NOW_MS), rejected(Reason::WrongType));
+    // Microseconds count, and the offset is taken into account first.
+    for (time, expected) in [
+        ("2026-01-01T00:05:00Z", EVENT),
+        ("2026-01-01T00:05:00.0000009Z", EVENT),
+        ("2026-01-01T00:05:00.000001Z", rejected(Reason::Ahead)),
+        ("2026-01-01T14:05:00+14:00", EVENT),
+        ("2026-01-01T14:05:01+14:00", rejected(Reason::Ahead)),
+        ("2025-12-31T10:05:01-14:00", rejected(Reason::Ahead)),
+        ("9998-12-31T23:59:59Z", rejected(Reason::Ahead)),
+        ("9999-01-01T00:00:00Z", rejected(Reason::BadTime)),
+    ] {
+        assert_eq!(json(&d, &format!(r#"{{"type":"a","time":"{time}"}}"#)).verdict(), expected, "{time}");
+    }
+    let mut never = definitions(vec![]);
+    never.time.max_ahead = None;
+    assert_eq!(json(&never, r#"{"type":"a","time":"9998-12-31T23:59:59Z"}"#).verdict(), EVENT);
+}
+
+#[test]
+fn names_with_escapes_surrogates_or_nothing_in_them_are_names() {
+    let d = definitions(vec![
+        aggregate("a", Kind::Sum { of: pointer("/data/") }, None, None),
+        aggregate("b", Kind::Last { of: pointer("/data/é") }, None, None),
+    ]);
+    for (data, expected) in [
+        (r#"{"":5}"#, EVENT),
+        (r#"{"":"5"}"#, rejected(Reason::WrongType)),
+        (r#"{"":"5","":5}"#, EVENT),
+        (r#"{"\u00e9":"\u0000"}"#, rejected(Reason::WrongType)),
+        (r#"{"é":1,"\u00e9":1e400}"#, rejected(Reason::WrongType)),
+        (r#"{"\u00e9":1e400,"é":1}"#, EVENT),
+        (r#"{"\ud800":1e400,"\udc00\ud800":"\ud800","\u0000":1}"#, EVENT),
+        (r#"{"\ud83d\ude00":[]}"#, EVENT),
+        (r#"{"\x":1}"#, rejected(Reason::NotJson)),
+    ] {
+        assert_eq!(json(&d, &format!(r#"{{"type":"a","data":{data}}}"#)).verdict(), expected, "{data}");
+    }
 }
 
 #[test]
@@ -351,7 +388,10 @@ fn an_id_is_a_string_or_an_integer_from_one_or_several_places() {
         assert_eq!(id(&d, none), 0, "{none}");
     }
     d.event.id = vec![place("key"), place("header:id")];
-    for (header, expected) in [(Some(&b"x"[..]), EVENT), (None, EVENT), (Some(b"\xff"), rejected(Reason::WrongType))] {
+    // What is no UTF-8 is no string.
+    for (header, expected) in
+        [(Some(&b"x"[..]), EVENT), (None, EVENT), (Some(b""), EVENT), (Some(b"\xff"), rejected(Reason::WrongType))]
+    {
         let decoded = decode(&d, Some(b"h"), Some(br#"{"type":"a"}"#), vec![(b"id", header)], NOW_MS);
         assert_eq!((decoded.verdict(), decoded.event().id != 0), (expected, header == Some(b"x")));
     }

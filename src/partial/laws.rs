@@ -242,6 +242,21 @@ proptest! {
         prop_assert_eq!(bench.seen(&left), bench.seen(&right));
     }
 
+    /// But for `first` and `last`, between whose equal times the partitions' order decides.
+    #[test]
+    fn merging_is_commutative_where_order_means_nothing(a in events(exact_value(), false), b in events(exact_value(), false)) {
+        let bench = Bench::new(usize::MAX);
+        let [a, b] = [a, b].map(|events| bench.fold(&events));
+        let ordered = |name: &String| name.starts_with("first") || name.starts_with("last");
+        let view = |parts: &[&Partial]| {
+            let view = bench.fold.view(&bench.merged(parts));
+            let mut view: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&view).unwrap();
+            view.retain(|name, _| !ordered(name));
+            view.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(view(&[&a, &b]), view(&[&b, &a]));
+    }
+
     #[test]
     fn a_snapshot_reads_back_as_the_same_bytes_and_folds_on_alike(before in events(any_value(), true), after in events(any_value(), true)) {
         let bench = Bench::strict(usize::MAX);

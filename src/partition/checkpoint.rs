@@ -74,6 +74,11 @@ impl Closing {
         s.row = self.slots.len() as u32;
     }
 
+    /// Whether it is in the store's hands.
+    pub fn is_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// Where the hunt will stand in the store once this commits, if it is in it.
     fn base_of(&self, s: &Slot) -> Option<Mark> {
         let index = s.row.checked_sub(1)? as usize;
@@ -462,7 +467,8 @@ impl Input {
             Input::SideBatch { .. } => "side_batch",
             Input::SideGap { .. } => "side_gap",
             Input::SideFailed => "side_failed",
-            Input::Gap { .. } => "gap",
+            Input::Gap { reads_on: true, .. } => "gap",
+            Input::Gap { reads_on: false, .. } => "gap_halts",
             Input::Reset { .. } => "reset",
             Input::Release => "release",
         }

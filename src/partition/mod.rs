@@ -28,7 +28,7 @@ use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};
 use crate::rollup::Delta;
 use crate::source::SideRead;
-use crate::store::{self, Checkpoint, Claimed, DoneAct, Gap, LagReasons, Snapshot, Status};
+use crate::store::{self, Checkpoint, Claimed, DoneAct, Gap, LagReasons, Loaded, Snapshot, Status};
 use crate::time::Micros;
 use breaker::Breaker;
 use catch_up::Pass;
@@ -68,7 +68,7 @@ pub enum Input {
     /// The saved snapshots of the hunts of `Effect::Load`; hunts without a row are left out.
     Loaded {
         purpose: LoadPurpose,
-        snapshots: Vec<Snapshot>,
+        loaded: Loaded,
     },
     Reply(Reply),
     /// Go on asking hunts for snapshots.
@@ -88,10 +88,11 @@ pub enum Input {
         to: Position,
     },
     SideFailed,
-    /// The main reader skips `[from, to)`, which the log no longer has.
+    /// The main reader found that the log no longer has `[from, to)`. It skips them, or stands still before them.
     Gap {
         from: Position,
         to: Position,
+        reads_on: bool,
     },
     /// An operator's act: read on although the breaker tripped.
     Reset {
@@ -317,10 +318,15 @@ impl Machine {
             }
             (Phase::Beginning, Input::Begun) => self.read(),
             (Phase::Running, Input::Batch { batch, decoded }) => self.received(batch, decoded),
-            (Phase::Running | Phase::Releasing, Input::Loaded { purpose, snapshots }) => match purpose {
-                LoadPurpose::Route => self.loaded(snapshots),
-                LoadPurpose::Restore => self.restored(snapshots),
-            },
+            (Phase::Running | Phase::Releasing, Input::Loaded { purpose, loaded }) => {
+                if self.is_ahead(purpose, loaded.newest) {
+                    return std::mem::take(&mut self.effects);
+                }
+                match purpose {
+                    LoadPurpose::Route => self.loaded(loaded.snapshots),
+                    LoadPurpose::Restore => self.restored(loaded.snapshots),
+                }
+            }
             (Phase::Running | Phase::Releasing, Input::Reply(reply)) => self.replied(reply),
             (Phase::Running | Phase::Releasing, Input::Sweep) => self.sweep(),
             (Phase::Running, Input::Tick) => self.tick(),
@@ -333,7 +339,7 @@ impl Machine {
             (Phase::Running, Input::SideBatch { batch, decoded }) => self.side_batch(batch, decoded),
             (Phase::Running, Input::SideGap { from, to }) => self.side_gap(from, to),
             (Phase::Running, Input::SideFailed) => self.side_failed(),
-            (Phase::Running, Input::Gap { from, to }) => self.missed(from, to),
+            (Phase::Running, Input::Gap { from, to, reads_on }) => self.missed(from, to, reads_on),
             (Phase::Running, Input::Reset { act }) => self.reset(act),
             (Phase::Running, Input::Release) => self.release(),
             (Phase::Idle | Phase::Claiming | Phase::ResolvingStart | Phase::Beginning, Input::Release) => {
@@ -461,6 +467,22 @@ impl Machine {
         }
     }
 
+    /// Whether something loaded was saved after what this owner saw last: by a newer owner, or by a database that stepped back since,
+    /// or of which a part was restored. To fold on from it would count records twice.
+    fn is_ahead(&mut self, purpose: LoadPurpose, newest: i64) -> bool {
+        // A checkpoint on its way may be committed already; it writes no hunt that is not resident.
+        let on_its_way = purpose == LoadPurpose::Restore && self.closing.as_ref().is_some_and(Closing::is_sent);
+        let ahead = newest > self.number + i64::from(on_its_way);
+        if ahead {
+            self.phase = Phase::Ended;
+            self.effects.push(Effect::Fenced(format!(
+                "a hunt was saved with checkpoint {newest}, after checkpoint {} of the partition, the last this owner knows",
+                self.number
+            )));
+        }
+        ahead
+    }
+
     fn begin_at(&mut self, mark: Mark) {
         self.committed = mark;
         self.dispatched = mark;
@@ -524,8 +546,8 @@ impl Machine {
         }
     }
 
-    /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so.
-    fn skip(&mut self, from: Position, to: Position) {
+    /// The log lost `[from, to)` before it was read: the records there have no outcome, and the gap says so. Who halts stays before it.
+    fn skip(&mut self, from: Position, to: Position, reads_on: bool) {
         const REMEMBERED: usize = 1024;
         let from = from.max(self.dispatched.position);
         if to <= from {
@@ -538,6 +560,9 @@ impl Machine {
             reason: "the log no longer had these records".into(),
             found_at: self.now,
         });
+        if !reads_on {
+            return;
+        }
         self.dispatched.position = to;
         if self.skipped.len() == REMEMBERED {
             self.skipped.pop_front();

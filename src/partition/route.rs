@@ -26,7 +26,7 @@ pub(super) struct Resolved {
 /// What the main reader brought, in its order.
 pub(super) enum Arrival {
     Batch(Arc<Batch>, Decoded),
-    Gap { from: Position, to: Position },
+    Gap { from: Position, to: Position, reads_on: bool },
 }
 
 impl Machine {
@@ -39,8 +39,8 @@ impl Machine {
     }
 
     /// A gap takes its turn behind the batches that came before it.
-    pub(super) fn missed(&mut self, from: Position, to: Position) {
-        self.inbox.push_back(Arrival::Gap { from, to });
+    pub(super) fn missed(&mut self, from: Position, to: Position, reads_on: bool) {
+        self.inbox.push_back(Arrival::Gap { from, to, reads_on });
         self.route_inbox();
     }
 
@@ -53,8 +53,8 @@ impl Machine {
         {
             let (batch, decoded) = match arrival {
                 Arrival::Batch(batch, decoded) => (batch, decoded),
-                Arrival::Gap { from, to } => {
-                    self.skip(from, to);
+                Arrival::Gap { from, to, reads_on } => {
+                    self.skip(from, to, reads_on);
                     continue;
                 }
             };

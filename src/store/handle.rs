@@ -6,8 +6,8 @@
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Ask, Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, OpenAct, Owner, PartitionLine,
-    Readers, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, Loaded, OpenAct, Owner,
+    PartitionLine, Readers, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -197,8 +197,8 @@ impl Store {
         either!(self, store => store.checkpoint(checkpoint, merge).await)
     }
 
-    /// The partials of these hunts that the partition has, in no order.
-    pub async fn load(&self, partition: &PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+    /// The partials of these hunts that the partition has.
+    pub async fn load(&self, partition: &PartitionId, hunts: Vec<String>) -> Result<Loaded> {
         either!(self, store => store.load(partition.clone(), hunts).await)
     }
 

@@ -181,6 +181,15 @@ pub struct Snapshot {
     pub lag: Option<Lag>,
 }
 
+/// Partials as they are saved, and how new they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// In no order.
+    pub snapshots: Vec<Snapshot>,
+    /// The greatest number that a checkpoint which wrote one of them left in the partition's row; 0: unknown.
+    pub newest: i64,
+}
+
 /// The lagging half of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {
@@ -258,7 +267,7 @@ impl LetterState {
     }
 }
 
-/// Records that Kafka no longer had: `[from, to)`.
+/// Records that Kafka no longer had: `[from, to)`. Whoever finds the same gap again, perhaps grown, leaves one row of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gap {
     pub hunt_id: Option<String>,

@@ -5,10 +5,15 @@
 // The harness and the oracle offer more than today's tests ask of them.
 #![allow(dead_code)]
 
+mod aggregates;
 mod breaker;
 mod cli;
 mod config;
+mod corpus;
+mod decoding;
 mod documentation;
+mod engine;
+mod gaps;
 mod grafana;
 mod harness;
 mod isolation;
@@ -20,6 +25,7 @@ mod platform;
 mod rebalance;
 mod recovery;
 mod simulation;
+mod stalls;
 mod store_contract;
 mod tidy;
 mod verify;

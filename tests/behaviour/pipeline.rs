@@ -7,21 +7,21 @@ use crate::harness::prometheus::Samples;
 use crate::harness::{await_until, postgres};
 use crate::oracle::records::Options;
 use crate::oracle::{LeftOut, Said};
-use crate::platform::{Platform, while_records_flow};
+use crate::platform::{Platform, everything_happens, options, while_records_flow};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn options() -> Options {
+fn sent() -> Options {
     // A third of the records wander, so that nearly every hunt is merged over partitions and topics.
-    Options { seed: 7, hunts: 150, wandering: 0.3, bad: 0.06, ..Options::default() }
+    Options { seed: 7, hunts: 150, wandering: 0.3, ..options() }
 }
 
 #[test]
 fn what_kafka_holds_is_what_the_store_the_api_and_the_metrics_say_and_a_restart_counts_nothing_twice() {
     let store = postgres::shared().create_database();
-    let mut platform = Platform::new("pipeline", (4, 2), options());
+    let mut platform = Platform::new("pipeline", (4, 2), sent());
     for _ in 0..20 {
         platform.send(1_000);
     }
@@ -29,6 +29,7 @@ fn what_kafka_holds_is_what_the_store_the_api_and_the_metrics_say_and_a_restart_
     as_sent(&platform);
     let said = platform.said(&LeftOut::new());
     everything_happens(&said);
+    assert!(said.hunts.values().filter(|hunt| hunt.partials > 1).count() > 100, "too few hunts stand in several partitions");
 
     let mut daemon = Daemon::start(&platform.config(&store, "500ms", ""));
     platform.await_saved(&store);
@@ -67,18 +68,6 @@ fn as_sent(platform: &Platform) {
     }
 }
 
-/// The log brings about everything that a log without windows may.
-fn everything_happens(said: &Said) {
-    let counts = said.partitions.values().map(|of| of.counts);
-    assert!(counts.clone().all(|c| c.applied > 0 && c.dead_lettered > 0 && c.duplicate > 0 && c.ignored > 0));
-    let mut reasons = BTreeMap::new();
-    for letter in said.partitions.values().flat_map(|of| &of.dead_letters) {
-        *reasons.entry(letter.reason.as_str()).or_insert(0) += 1;
-    }
-    assert_eq!(reasons.len(), crate::oracle::records::REASONS.len(), "{reasons:?}");
-    assert!(said.hunts.values().filter(|hunt| hunt.partials > 1).count() > 100, "too few hunts stand in several partitions");
-}
-
 fn figures(daemon: &Daemon, platform: &Platform, said: &Said) -> Result<(), String> {
     let samples = Samples::parse(&daemon.http_get("/metrics").1);
     let sum = |name: &str, labels: &[(&str, &str)]| samples.sum(name, labels);
@@ -105,6 +94,10 @@ fn figures(daemon: &Daemon, platform: &Platform, said: &Said) -> Result<(), Stri
     for (reason, expected) in reasons {
         expect(reason, sum("huntline_dead_letters_total", &[("reason", reason)]), expected)?;
     }
+    for (aggregate, late) in &said.late {
+        expect(aggregate, sum("huntline_late_total", &[("aggregate", aggregate)]), *late as i64)?;
+    }
+    expect("tripped breakers", sum("huntline_breaker_tripped", &[]), 0)?;
     expect("lag", sum("huntline_consumer_lag", &[]), 0)?;
     expect("position", sum("huntline_position", &[]), platform.ends())?;
     let partials: usize = said.partitions.values().map(|of| of.hunts.len()).sum();

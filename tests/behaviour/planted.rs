@@ -44,8 +44,10 @@ noticed! {
     a_hunt_restored_from_nothing_is_noticed: RestoresNothing;
     a_lost_dead_letter_is_noticed: LosesALetter;
     a_hidden_gap_is_noticed: HidesAGap;
+    a_halt_at_a_gap_that_nobody_hears_of_is_noticed: HaltsInSilence;
     a_gap_hidden_from_lagging_hunts_is_noticed: HidesAGapAside;
     a_side_reader_that_repeats_itself_is_noticed: ReadsTwiceAside;
     a_rollup_not_restored_is_noticed: ForgetsTheRollup;
     a_breaker_that_a_new_owner_forgets_is_noticed: ReadsOnTripped;
+    a_snapshot_ahead_of_its_partition_is_noticed: FoldsOnFromAhead;
 }

@@ -6,7 +6,7 @@ use crate::harness::proxy::{CommitFault, Proxy};
 use crate::harness::{await_until, postgres};
 use crate::oracle::LeftOut;
 use crate::oracle::records::Options;
-use crate::platform::{Platform, positions, query, while_records_flow};
+use crate::platform::{Platform, everything_happens, options, positions, query, while_records_flow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn members_freeze_join_leave_and_die_and_the_hunts_they_share_stay_exact() {
     let proxy = Proxy::start(server.port());
     // Half of all records wander: nearly every hunt stands in partitions of both owners.
     let mut platform =
-        Platform::new("rebalance", (4, 2), Options { seed: 41, hunts: 1_500, skew: 1.0, wandering: 0.5, ..Options::default() });
+        Platform::new("rebalance", (4, 2), Options { seed: 41, hunts: 1_500, skew: 1.0, wandering: 0.5, ..options() });
     let mut zombie = Daemon::start(&platform.config(&proxy.url(&store), "300ms", IMPATIENT));
     let mut steady = Daemon::start(&platform.config(&store, "300ms", IMPATIENT));
     let shared = |daemons: &[&Daemon]| shared_by(&store, daemons);
@@ -81,7 +81,9 @@ fn members_freeze_join_leave_and_die_and_the_hunts_they_share_stay_exact() {
         await_until(SOON, "positions move on", || (saved(&store) > before + 2_000).then_some(()));
     });
     platform.await_saved(&store);
-    platform.assert_api_says(&zombie, &platform.said(&LeftOut::new()));
+    let said = platform.said(&LeftOut::new());
+    everything_happens(&said);
+    platform.assert_api_says(&zombie, &said);
     assert_eq!(zombie.sigterm(), Some(0), "{}", zombie.output());
     platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
 }
@@ -89,7 +91,7 @@ fn members_freeze_join_leave_and_die_and_the_hunts_they_share_stay_exact() {
 #[test]
 fn a_static_member_that_was_killed_has_its_own_partitions_back_at_once() {
     let store = postgres::shared().create_database();
-    let mut platform = Platform::new("static", (4, 2), Options { seed: 42, hunts: 500, wandering: 0.2, ..Options::default() });
+    let mut platform = Platform::new("static", (4, 2), Options { seed: 42, hunts: 500, wandering: 0.2, ..options() });
     // Nobody may take over within the time of the test.
     let patient = |instance: &str| format!("instance = \"{instance}\"\n[kafka.librdkafka]\n\"session.timeout.ms\" = \"120000\"");
     let mut killed = Daemon::start(&platform.config(&store, "300ms", &patient("one")));
@@ -125,7 +127,7 @@ fn a_static_member_that_was_killed_has_its_own_partitions_back_at_once() {
 #[test]
 fn a_member_whose_name_another_took_gives_way_and_says_so() {
     let store = postgres::shared().create_database();
-    let mut platform = Platform::new("namesake", (4, 2), Options { seed: 43, hunts: 500, wandering: 0.3, ..Options::default() });
+    let mut platform = Platform::new("namesake", (4, 2), Options { seed: 43, hunts: 500, wandering: 0.3, ..options() });
     let config = platform.config(&store, "300ms", "instance = \"namesake\"");
     let mut old = Daemon::start(&config);
     let mut new = Setup::new(&config);
@@ -151,8 +153,7 @@ fn a_member_whose_name_another_took_gives_way_and_says_so() {
 #[test]
 fn the_late_claim_of_a_zombie_fences_the_owner_which_claims_again_and_gives_way_to_one_who_insists() {
     let store = postgres::shared().create_database();
-    let mut platform =
-        Platform::new("late-claim", (4, 2), Options { seed: 44, hunts: 500, wandering: 0.3, ..Options::default() });
+    let mut platform = Platform::new("late-claim", (4, 2), Options { seed: 44, hunts: 500, wandering: 0.3, ..options() });
     let mut owner = Daemon::start(&platform.config(&store, "200ms", ""));
     await_until(SOON, "it has them all", || shared_by(&store, &[&owner]));
     // What a process does that asked for its claim, was frozen, and is no member any more when the claim is carried out.

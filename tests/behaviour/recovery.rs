@@ -9,7 +9,7 @@ use crate::harness::proxy::{CommitFault, Proxy};
 use crate::harness::{await_until, kafka::Kafka};
 use crate::oracle::LeftOut;
 use crate::oracle::records::{Options, Topic};
-use crate::platform::{Platform, ends, positions};
+use crate::platform::{Platform, ends, everything_happens, options, positions};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -49,8 +49,7 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
     let server = Postgres::start(&postgres::Options { fsync: false, ..postgres::Options::default() });
     let store = server.create_database();
     let proxy = Proxy::start(server.port());
-    let mut platform =
-        Platform::new("recovery", (4, 2), Options { seed: 11, hunts: 2_000, bad: 0.04, step_ms: 20, ..Options::default() });
+    let mut platform = Platform::new("recovery", (4, 2), Options { seed: 11, hunts: 2_000, step_ms: 20, ..options() });
     // A static member has its partitions back at once.
     let config = platform.config(&proxy.url(&store), "300ms", "instance = \"recovering\"");
     let (kafka, topics) = (platform.kafka, platform.topics.clone());
@@ -101,7 +100,9 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
     });
     assert!(platform.aborted > 0 && platform.sent >= RECORDS);
     platform.await_saved(&store);
-    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+    let said = platform.said(&LeftOut::new());
+    everything_happens(&said);
+    platform.assert_store_says(&store, &said);
 }
 
 /// Where faults happen.

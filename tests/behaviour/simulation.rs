@@ -15,7 +15,7 @@ use huntline::partition::{Effect, Input, LoadPurpose, Machine, Phase, Settings};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::rollup::Delta;
 use huntline::source::SideRead;
-use huntline::store::{Checkpoint, Claimed, DeadLetter, Gap, Lag, Lagging, Snapshot};
+use huntline::store::{Checkpoint, Claimed, DeadLetter, Gap, Lag, Lagging, Loaded, Snapshot};
 use huntline::time::Micros;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -27,7 +27,7 @@ use world::{HUNTS, World};
 const BREAKER: (u32, f64) = (8, 0.75);
 
 /// The store, with the protocol's own checks.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct MemoryStore {
     epoch: i64,
     owner: String,
@@ -36,6 +36,8 @@ struct MemoryStore {
     clock: Option<Micros>,
     counts: Counts,
     rows: BTreeMap<String, (Option<Vec<u8>>, Option<Lag>)>,
+    /// Which checkpoint wrote a row last.
+    saved: BTreeMap<String, i64>,
     letters: BTreeMap<i64, DeadLetter>,
     gaps: Vec<Gap>,
     rollup: Option<Vec<u8>>,
@@ -104,11 +106,17 @@ impl MemoryStore {
                 saved.0 = row.state.clone();
             }
             saved.1 = row.lag;
+            self.saved.insert(row.hunt.clone(), self.number);
         }
         for letter in &checkpoint.dead_letters {
             self.letters.entry(letter.offset.0).or_insert_with(|| letter.clone());
         }
-        self.gaps.extend(checkpoint.gaps.iter().cloned());
+        for gap in &checkpoint.gaps {
+            match self.gaps.iter_mut().find(|known| known.hunt_id == gap.hunt_id && known.from == gap.from) {
+                Some(known) => known.to = known.to.max(gap.to),
+                None => self.gaps.push(gap.clone()),
+            }
+        }
         if checkpoint.rollup.is_some() {
             self.rollup.clone_from(&checkpoint.rollup);
         }
@@ -171,6 +179,9 @@ impl MemoryStore {
         }
         assert_eq!(self.counts, counts, "seed {seed}: counts at {position}");
         assert!(self.counts.balanced(), "seed {seed}: {:?}", self.counts);
+        for gap in self.gaps.iter().filter(|gap| gap.hunt_id.is_none()) {
+            assert!(gap.from == position || gap.to <= position, "seed {seed}: {gap:?} at position {position}");
+        }
         for offset in self.letters.keys() {
             assert!(*offset < position.0, "seed {seed}: a letter of {offset} at position {position}");
         }
@@ -200,12 +211,16 @@ pub enum Bug {
     LosesALetter,
     /// The main reader reads on after records the log no longer has, and does not say so.
     HidesAGap,
+    /// It halts before them, and does not say so.
+    HaltsInSilence,
     HidesAGapAside,
     /// The side reader gives a batch of records twice.
     ReadsTwiceAside,
     ForgetsTheRollup,
     /// The breaker is found reset by nobody.
     ReadsOnTripped,
+    /// A snapshot that is ahead of its partition is taken for any other.
+    FoldsOnFromAhead,
 }
 
 /// Work a process has asked for and not got yet.
@@ -230,6 +245,9 @@ struct Process {
     replies: VecDeque<Reply>,
     ops: Vec<Op>,
     reading: Option<Position>,
+    /// Its reader stands still before a gap; and whether it is one that does.
+    halted: bool,
+    halts: bool,
     fenced: bool,
     released: bool,
     hook: Hook,
@@ -250,6 +268,12 @@ struct Simulation<'w> {
     /// Where the log begins, and how likely that moves.
     low: Position,
     retention: f64,
+    /// How likely it is that a process halts at gaps.
+    halting: f64,
+    /// How likely the store is copied, or steps back to its copy; what it was before it did, while nothing was saved since.
+    steps_back: f64,
+    copy: Option<MemoryStore>,
+    ahead: Option<MemoryStore>,
     resets: i64,
     bug: Option<Bug>,
     reached: &'w Mutex<HashSet<(Phase, &'static str)>>,
@@ -277,6 +301,8 @@ impl Simulation<'_> {
             replies: VecDeque::new(),
             ops: Vec::new(),
             reading: None,
+            halted: false,
+            halts: self.rng.f64() < self.halting,
             fenced: false,
             released: false,
             hook: self.world.hook(),
@@ -292,7 +318,7 @@ impl Simulation<'_> {
                 Effect::Claim => p.ops.push(Op::Claim),
                 Effect::ResolveStart => p.ops.push(Op::ResolveStart),
                 Effect::Begin { .. } => p.ops.push(Op::Begin),
-                Effect::Read { position, .. } => p.reading = Some(position),
+                Effect::Read { position, .. } => p.reading = Some(position).filter(|_| !p.halted),
                 Effect::Load { purpose, hunts } => p.ops.push(Op::Load(purpose, hunts)),
                 Effect::StartHunt { slot, generation, state } => {
                     let slot = slot as usize;
@@ -395,8 +421,13 @@ impl Simulation<'_> {
                 }
             }
             Op::Load(purpose, hunts) => {
+                // Two sessions may find two servers.
+                let elsewhere = self.ahead.as_ref().filter(|_| purpose == LoadPurpose::Route && self.rng.bool());
+                let store = elsewhere.unwrap_or(&self.store);
+                let newest = hunts.iter().filter_map(|hunt| store.saved.get(hunt)).max().copied().unwrap_or_default();
+                let newest = if self.bug == Some(Bug::FoldsOnFromAhead) { 0 } else { newest };
                 let rows = hunts.iter().filter_map(|hunt| {
-                    let (mut state, lag) = self.store.rows.get(hunt)?.clone();
+                    let (mut state, lag) = store.rows.get(hunt)?.clone();
                     if let (Some(left @ 1..), Some(bytes)) = (self.garbled.get_mut(hunt), &mut state) {
                         *left -= 1;
                         bytes.truncate(bytes.len() / 2);
@@ -406,8 +437,8 @@ impl Simulation<'_> {
                     }
                     Some(Snapshot { hunt: hunt.clone(), state, readers: None, lag })
                 });
-                let snapshots = rows.collect();
-                self.step(p, Input::Loaded { purpose, snapshots });
+                let loaded = Loaded { snapshots: rows.collect(), newest };
+                self.step(p, Input::Loaded { purpose, loaded });
             }
             Op::Commit(checkpoint) => self.commit(p, checkpoint),
             Op::Side(read, at) => {
@@ -477,6 +508,7 @@ impl Simulation<'_> {
             }
             _ => {}
         }
+        self.ahead = None;
         match self.rng.usize(0..10) {
             // The store is away, or busy: nothing happened.
             0..3 => p.ops.push(Op::Commit(checkpoint)),
@@ -497,16 +529,24 @@ impl Simulation<'_> {
         if self.rng.f64() < self.retention {
             self.low = Position(self.low.0 + self.rng.i64(1..25)).min(Position(self.world.end.0 * 3 / 4));
         }
+        if self.rng.f64() < self.steps_back {
+            match self.copy.take() {
+                None => self.copy = Some(self.store.clone()),
+                Some(older) => self.ahead = Some(std::mem::replace(&mut self.store, older)),
+            }
+        }
         match self.rng.usize(0..10) {
             0..2 => {
                 if let Some(at) = p.reading
                     && at < self.world.end
                 {
                     if at < self.low {
-                        let (from, to) = (at, self.low);
-                        p.reading = Some(to);
-                        if self.bug != Some(Bug::HidesAGap) {
-                            self.step(p, Input::Gap { from, to });
+                        let (from, to, reads_on) = (at, self.low, !p.halts);
+                        p.halted = p.halts;
+                        p.reading = Some(to).filter(|_| reads_on);
+                        let hidden = if reads_on { Bug::HidesAGap } else { Bug::HaltsInSilence };
+                        if self.bug != Some(hidden) {
+                            self.step(p, Input::Gap { from, to, reads_on });
                         }
                         return;
                     }
@@ -542,9 +582,12 @@ impl Simulation<'_> {
         for _ in 0..200_000 {
             self.turn(p);
             let summary = p.machine.summary();
-            let read = p.reading == Some(self.world.end);
+            let read = p.halted || p.reading == Some(self.world.end);
             let quiet = p.ops.is_empty() && p.replies.is_empty() && p.queues.iter().all(VecDeque::is_empty);
             if p.fenced || (read && quiet && !summary.unsaved && summary.lagging == summary.parked) {
+                let before = |gap: &Gap| gap.hunt_id.is_none() && Some(gap.from) == self.store.position;
+                let told = p.fenced || !p.halted || self.store.gaps.iter().any(before);
+                assert!(told, "seed {}: the gap at {:?} is on no record", self.seed, self.store.position);
                 return;
             }
         }
@@ -567,6 +610,10 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         garbled: BTreeMap::new(),
         low: Position(0),
         retention: 0.0,
+        halting: 0.0,
+        steps_back: 0.0,
+        copy: None,
+        ahead: None,
         resets: 0,
         bug,
         reached,
@@ -580,6 +627,10 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
     }
     if sim.rng.f64() < 0.3 {
         sim.retention = sim.rng.f64() * 0.02;
+        sim.halting = if sim.rng.bool() { 0.5 } else { 0.0 };
+    }
+    if sim.rng.f64() < 0.2 {
+        sim.steps_back = 0.01;
     }
     let mut processes = vec![sim.process(0)];
     for n in 1..=sim.rng.usize(1..5) {
@@ -614,6 +665,13 @@ pub fn simulate(seed: u64, reached: &Mutex<HashSet<(Phase, &'static str)>>, bug:
         }
         let next = sim.process(n);
         processes.push(next);
+    }
+    (sim.steps_back, sim.ahead) = (0.0, None);
+    // Whoever halts at a gap leaves it on record; then the operator has reading go on.
+    if sim.halting > 0.0 {
+        let mut halting = sim.process(900);
+        sim.finish(&mut halting);
+        sim.halting = 0.0;
     }
     // The newest claim wins; whoever else is left gets fenced when it tries to save.
     let mut last = sim.process(1000);
@@ -698,6 +756,7 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
         (Phase::Running, "refused"),
         (Phase::Running, "fenced"),
         (Phase::Running, "gap"),
+        (Phase::Running, "gap_halts"),
         (Phase::Running, "side_gap"),
         (Phase::Running, "side_batch"),
         (Phase::Running, "side_failed"),

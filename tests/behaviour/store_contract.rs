@@ -17,8 +17,8 @@ use huntline::outcome::{Counts, Reason};
 use huntline::position::{Epoch, Offset, Position};
 use huntline::record::PartitionId;
 use huntline::store::{
-    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Owner, Readers, SchemaVersion, Snapshot,
-    Status, Store,
+    DeadLetter, Error, Gap, Identity, Lag, LagReasons, LetterFilter, LetterState, Loaded, Owner, Readers, SchemaVersion,
+    Snapshot, Status, Store,
 };
 use huntline::time::Micros;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ both! {
     hunts_are_listed_by_id_in_pages_and_by_status
     dead_letters_are_listed_in_pages_and_by_what_is_asked
     a_dead_letter_is_written_once
+    a_gap_found_again_is_one_row_that_grows
     ids_of_any_letters_are_kept
     a_store_of_something_else_is_refused_in_sentences
     migrating_at_once_migrates_once
@@ -110,7 +111,7 @@ async fn an_older_claim_is_fenced(fixture: Fixture) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap().snapshots, []);
     // An epoch alone does not pass: two processes may have been handed the same one by a store that went back in time.
     let mut stranger = checkpoint(&partition, &living, "zombie");
     stranger.position = Position(5);
@@ -134,7 +135,7 @@ async fn a_checkpoint_with_another_number_is_fenced(fixture: Fixture) {
         let fenced = store.checkpoint(Arc::new(commit), merge()).await;
         assert!(matches!(fenced, Err(Error::Fenced { .. })), "{number}: {fenced:?}");
     }
-    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, vec!["h".into()]).await.unwrap().snapshots, []);
 }
 
 async fn the_same_checkpoint_sent_again_counts_once(fixture: Fixture) {
@@ -194,15 +195,16 @@ async fn what_is_committed_comes_back_field_by_field(fixture: Fixture) {
     ];
     store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
     let names = ["a", "b", "c", "z", "unknown"].map(String::from).to_vec();
-    let mut found = store.load(&partition, names.clone()).await.unwrap();
+    let mut found = store.load(&partition, names.clone()).await.unwrap().snapshots;
     let mut expected = commit.partials.clone();
     for list in [&mut found, &mut expected] {
         list.sort_by(|a, b| a.hunt.cmp(&b.hunt));
         list.iter_mut().for_each(normalise);
     }
     assert_eq!(found, expected);
-    assert_eq!(store.load(&PartitionId::new("a", 1), names).await.unwrap(), []);
-    assert_eq!(store.load(&partition, vec![]).await.unwrap(), []);
+    assert_eq!(store.load(&partition, names.clone()).await.unwrap().newest, 1);
+    assert_eq!(store.load(&PartitionId::new("a", 1), names).await.unwrap(), Loaded::default());
+    assert_eq!(store.load(&partition, vec![]).await.unwrap().snapshots, []);
 
     let hunt = store.hunt("c").await.unwrap().unwrap();
     assert_eq!((hunt.status, hunt.events, hunt.updated_at), (Status::Parked, 1 << 60, commit.at));
@@ -257,7 +259,7 @@ async fn a_hunt_that_begins_to_lag_keeps_the_state_it_has(fixture: Fixture) {
     commit.number = 1;
     commit.partials = vec![Snapshot { hunt: "h".into(), state: None, readers: None, lag }];
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();
-    let mut found = store.load(&partition, vec!["h".into()]).await.unwrap();
+    let mut found = store.load(&partition, vec!["h".into()]).await.unwrap().snapshots;
     let mut expected = vec![Snapshot { lag, ..saved }];
     found.iter_mut().chain(&mut expected).for_each(normalise);
     assert_eq!(found, expected);
@@ -451,6 +453,44 @@ async fn a_dead_letter_is_written_once(fixture: Fixture) {
     assert_eq!(store.dead_letter(&partition, Offset(2)).await.unwrap(), None);
 }
 
+async fn a_gap_found_again_is_one_row_that_grows(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let gap = |hunt: Option<&str>, from, to, at| Gap {
+        hunt_id: hunt.map(str::to_owned),
+        from: Position(from),
+        to: Position(to),
+        reason: "retention".into(),
+        found_at: Micros(at),
+    };
+    let other = PartitionId::new("a", 1);
+    let elsewhere = store.claim(&other, &owner("one")).await.unwrap();
+    let mut commit = checkpoint(&other, &elsewhere, "one");
+    commit.gaps = vec![gap(None, 10, 15, 5)];
+    store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.gaps = vec![gap(None, 10, 20, 1_000_000), gap(Some("h"), 10, 12, 1)];
+    store.checkpoint(Arc::new(commit.clone()), merge()).await.unwrap();
+    commit.number = 1;
+    commit.gaps = vec![gap(None, 10, 30, 9_000_000), gap(Some("h"), 10, 11, 9), gap(Some("i"), 10, 12, 1), gap(None, 11, 12, 1)];
+    store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    let rows = fixture
+        .rows(
+            "partition, hunt_id, from_offset, to_offset",
+            "gaps",
+            "ORDER BY partition, hunt_id IS NOT NULL, hunt_id, from_offset",
+        )
+        .await;
+    let expected: [[Option<&str>; 4]; 5] = [
+        [Some("0"), None, Some("10"), Some("30")],
+        [Some("0"), None, Some("11"), Some("12")],
+        [Some("0"), Some("h"), Some("10"), Some("12")],
+        [Some("0"), Some("i"), Some("10"), Some("12")],
+        [Some("1"), None, Some("10"), Some("15")],
+    ];
+    assert_eq!(rows, expected.map(|row| row.map(|text| text.map(str::to_owned)).to_vec()));
+}
+
 async fn ids_of_any_letters_are_kept(fixture: Fixture) {
     let (store, partition) = (&fixture.store, PartitionId::new(&"t".repeat(249), i32::MAX));
     let claimed = store.claim(&partition, &owner("one")).await.unwrap();
@@ -466,7 +506,7 @@ async fn ids_of_any_letters_are_kept(fixture: Fixture) {
     let mut commit = checkpoint(&partition, &claimed, "one");
     commit.partials = ids.iter().map(|id| snapshot(id, 1)).collect();
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();
-    assert_eq!(store.load(&partition, ids.to_vec()).await.unwrap().len(), ids.len());
+    assert_eq!(store.load(&partition, ids.to_vec()).await.unwrap().snapshots.len(), ids.len());
     for id in &ids {
         assert_eq!(store.hunt(id).await.unwrap().map(|hunt| hunt.hunt_id).as_ref(), Some(id));
     }

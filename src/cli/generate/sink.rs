@@ -2,6 +2,7 @@
 
 use super::GenerateArgs;
 use crate::generate::Record;
+use crate::source::kafka;
 use crate::source::log::{Log, NewRecord};
 use anyhow::{Context, Result, anyhow, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -151,8 +152,10 @@ impl Kafka {
         for (key, value) in &args.properties {
             config.set(key, value);
         }
-        let producer: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).context("configure the Kafka producer")?;
+        let producer: ThreadedProducer<Deliveries> = config.create_with_context(Deliveries::default()).map_err(|error| {
+            let found = error.to_string();
+            anyhow!("configure the Kafka producer: {found}{}", kafka::missing_feature(&found))
+        })?;
         let kafka = Self { name: format!("{} at {brokers}", args.topic), topic: args.topic.clone(), producer, handed: 0 };
         let found = kafka.partitions(&brokers, reach)?;
         match (found, args.create_partitions) {

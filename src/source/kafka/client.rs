@@ -100,13 +100,21 @@ pub(super) fn create(config: &ClientConfig) -> Result<Native> {
     config.create_with_context(Context::default()).map_err(|e| {
         Error::Settings(match e {
             // Not the value: it may be a secret.
-            KafkaError::ClientConfig(_, found, key, _) => format!("kafka.librdkafka {key:?}: librdkafka says {found:?}"),
-            KafkaError::ClientCreation(found) if !cfg!(feature = "tls") && found.contains("recompile") => {
-                format!("this build cannot log in that way ({found}); build huntline with the cargo feature `tls`")
+            KafkaError::ClientConfig(_, found, key, _) => {
+                format!("kafka.librdkafka {key:?}: librdkafka says {found:?}{}", missing_feature(&found))
+            }
+            KafkaError::ClientCreation(found) if !missing_feature(&found).is_empty() => {
+                format!("this build cannot log in that way ({found}){}", missing_feature(&found))
             }
             other => format!("librdkafka refuses the settings of [kafka]: {other}"),
         })
     })
+}
+
+/// What to do where librdkafka was built without what the settings need, as the end of a sentence; else nothing.
+pub fn missing_feature(found: &str) -> &'static str {
+    let missing = ["OpenSSL", "recompile", "not supported in this build"].iter().any(|words| found.contains(words));
+    if missing && !cfg!(feature = "tls") { "; build huntline with the cargo feature `tls`" } else { "" }
 }
 
 /// The brokers as configured, for sentences.
@@ -118,8 +126,16 @@ pub(super) fn brokers(settings: &Settings) -> String {
 #[derive(Debug)]
 pub(super) enum Notice {
     Assigned(Vec<PartitionId>),
-    Revoked { partitions: Vec<PartitionId>, lost: bool },
-    Error { code: RDKafkaErrorCode, reason: String },
+    Revoked {
+        partitions: Vec<PartitionId>,
+        lost: bool,
+    },
+    Error {
+        code: RDKafkaErrorCode,
+        reason: String,
+    },
+    /// Logged as an error: of a failed TLS handshake nothing else is told.
+    Logged(String),
 }
 
 /// Keeps notices until the thread takes them.
@@ -147,6 +163,11 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+        if matches!(level, RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error) {
+            // Without the name of its thread.
+            let words = message.split_once("]: ").map_or(message, |(_, words)| words);
+            self.note(Notice::Logged(words.to_owned()));
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

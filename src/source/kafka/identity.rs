@@ -130,7 +130,14 @@ impl<'a> Asking<'a> {
     fn note_errors(&self, last_reason: &mut String) -> Result<()> {
         while self.client.poll(Duration::ZERO).is_some() {}
         for notice in self.client.context().take() {
-            let Notice::Error { code, reason } = notice else { continue };
+            let (code, reason) = match notice {
+                Notice::Error { code, reason } => (code, reason),
+                Notice::Logged(words) => {
+                    *last_reason = words;
+                    continue;
+                }
+                Notice::Assigned(_) | Notice::Revoked { .. } => continue,
+            };
             match code {
                 Code::Authentication | Code::SaslAuthenticationFailed => {
                     return Err(Error::Refused(format!(

@@ -78,6 +78,8 @@ impl Reader {
             }
             Notice::Revoked { partitions, lost } => self.revoke(partitions, lost),
             Notice::Error { code, reason } => return self.heed_error(code, &reason),
+            Notice::Logged(words) if words.contains("SSL") => self.trouble("TLS", || format!("Kafka: {words}")),
+            Notice::Logged(_) => {}
         }
         Ok(())
     }

@@ -161,7 +161,7 @@ pub(super) async fn partials(
     let Some(position) = position else {
         return Err(Error::Fatal(format!("the store has read nothing of {partition} yet")).into());
     };
-    let found = read::load(session, partition, hunts).await?;
+    let found = read::load(session, partition, hunts).await?.snapshots;
     session.client.batch_execute("COMMIT").await?;
     Ok((Position(position), found))
 }

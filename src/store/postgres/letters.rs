@@ -71,12 +71,25 @@ impl Commit<'_> {
         if gaps.is_empty() {
             return Ok(());
         }
+        let extend = session
+            .prepare(
+                "UPDATE huntline.gaps SET to_offset = greatest(to_offset, $5)
+                 WHERE topic = $1 AND partition = $2 AND hunt_id IS NOT DISTINCT FROM $3 AND from_offset = $4",
+            )
+            .await?;
         let write = session
             .prepare(
                 "INSERT INTO huntline.gaps (topic, partition, hunt_id, from_offset, to_offset, reason, found_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .await?;
         for gap in gaps {
+            let known = session
+                .client
+                .execute(&extend, &[&&*partition.topic, &partition.partition, &gap.hunt_id, &gap.from.0, &gap.to.0])
+                .await?;
+            if known > 0 {
+                continue;
+            }
             let parameters: [&(dyn ToSql + Sync); 7] = [
                 &&*partition.topic,
                 &partition.partition,

@@ -31,9 +31,9 @@ pub(super) const CHUNK_BYTES: usize = 16 << 20;
 pub(super) const UPSERT: &str = "
 WITH written AS (
     INSERT INTO huntline.partials AS p (topic, partition, born, updated_at, hunt_id, state, view, events, first_event_at, last_event_at,
-    hunt_clock, partition_clock, watermark_floor, lagging, position, clock, held, reasons)
+    hunt_clock, partition_clock, watermark_floor, lagging, position, clock, held, reasons, saved)
     SELECT $1, $2, $3, $4, v.hunt_id, v.state, v.view::jsonb, v.events, v.first_event_at, v.last_event_at,
-    v.hunt_clock, v.partition_clock, v.watermark_floor, v.position IS NOT NULL, v.position, v.clock, v.held, v.reasons
+    v.hunt_clock, v.partition_clock, v.watermark_floor, v.position IS NOT NULL, v.position, v.clock, v.held, v.reasons, $3
     FROM unnest($5::text[], $6::bytea[], $7::text[], $8::bigint[], $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[],
     $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::integer[])
     AS v(hunt_id, state, view, events, first_event_at, last_event_at, hunt_clock, partition_clock, watermark_floor, position, clock, held, reasons)
@@ -47,7 +47,7 @@ WITH written AS (
     partition_clock = CASE WHEN excluded.state IS NULL THEN p.partition_clock ELSE excluded.partition_clock END,
     watermark_floor = CASE WHEN excluded.state IS NULL THEN p.watermark_floor ELSE excluded.watermark_floor END,
     lagging = excluded.lagging, position = excluded.position, clock = excluded.clock, held = excluded.held,
-    reasons = excluded.reasons, updated_at = excluded.updated_at
+    reasons = excluded.reasons, saved = excluded.saved, updated_at = excluded.updated_at
     RETURNING p.hunt_id, p.shared, p.born)
 SELECT hunt_id, shared FROM written WHERE shared OR born = $3";
 

@@ -3,8 +3,8 @@
 //! Invariant: each call is one statement, so what it gives is one moment of the store.
 
 use super::super::{
-    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot,
-    Status, StoredHunt, headers,
+    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Loaded, Owner, PartialRow, PartitionLine, Readers,
+    Snapshot, Status, StoredHunt, headers,
 };
 use super::connect::Session;
 use super::fault::Fault;
@@ -53,16 +53,17 @@ fn snapshot(row: &Row) -> Snapshot {
     }
 }
 
-pub(super) async fn load(session: &mut Session, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>, Fault> {
+pub(super) async fn load(session: &mut Session, partition: PartitionId, hunts: Vec<String>) -> Result<Loaded, Fault> {
     let read = session
         .prepare(concat!(
             "SELECT ",
             snapshot_columns!(),
-            " FROM huntline.partials p WHERE p.hunt_id = ANY($3) AND p.topic = $1 AND p.partition = $2"
+            ", p.saved FROM huntline.partials p WHERE p.hunt_id = ANY($3) AND p.topic = $1 AND p.partition = $2"
         ))
         .await?;
     let rows = session.client.query(&read, &[&&*partition.topic, &partition.partition, &hunts]).await?;
-    Ok(rows.iter().map(snapshot).collect())
+    let newest = rows.iter().filter_map(|row| row.get::<_, Option<i64>>(14)).max().unwrap_or_default();
+    Ok(Loaded { snapshots: rows.iter().map(snapshot).collect(), newest })
 }
 
 /// Groups the partials themselves: their primary key gives them in order, so that a page costs a page.

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0001_store.sql"),
     include_str!("../migrations/postgres/0002_rollup.sql"),
     include_str!("../migrations/postgres/0003_definitions.sql"),
+    include_str!("../migrations/postgres/0004_saved.sql"),
 ];
 
 /// The advisory lock that migrating, binding and whatever changes the definitions take: "huntline" as a number.

@@ -149,5 +149,5 @@ pub(super) fn partials(
     let Some(position) = position.flatten() else {
         return Err(Error::Fatal(format!("the store has read nothing of {partition} yet")).into());
     };
-    Ok((Position(position), read::load(&transaction, partition, hunts)?))
+    Ok((Position(position), read::load(&transaction, partition, hunts)?.snapshots))
 }

@@ -158,8 +158,8 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
     let (shared, born): (bool, i64) = transaction
         .prepare_cached(
             "INSERT INTO partials (topic, partition, hunt_id, state, view, events, first_event_at, last_event_at, hunt_clock, partition_clock,
-               watermark_floor, lagging, position, clock, held, reasons, born, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+               watermark_floor, lagging, position, clock, held, reasons, born, saved, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17, ?18)
              ON CONFLICT (hunt_id, topic, partition) DO UPDATE SET
                state = coalesce(excluded.state, state),
                view = iif(excluded.state IS NULL, view, excluded.view),
@@ -170,7 +170,7 @@ fn upsert(transaction: &Transaction<'_>, checkpoint: &Checkpoint, row: &Snapshot
                partition_clock = iif(excluded.state IS NULL, partition_clock, excluded.partition_clock),
                watermark_floor = iif(excluded.state IS NULL, watermark_floor, excluded.watermark_floor),
                lagging = excluded.lagging, position = excluded.position, clock = excluded.clock, held = excluded.held,
-               reasons = excluded.reasons, updated_at = excluded.updated_at
+               reasons = excluded.reasons, saved = excluded.saved, updated_at = excluded.updated_at
              RETURNING shared, born",
         )?
         .query_row(
@@ -284,10 +284,16 @@ fn write_dead_letters(transaction: &Transaction<'_>, checkpoint: &Checkpoint) ->
 
 fn write_gaps(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()> {
     let partition = &checkpoint.partition;
+    let mut extend = transaction.prepare_cached(
+        "UPDATE gaps SET to_offset = max(to_offset, ?5) WHERE topic = ?1 AND partition = ?2 AND hunt_id IS ?3 AND from_offset = ?4",
+    )?;
     let mut write = transaction.prepare_cached(
         "INSERT INTO gaps (topic, partition, hunt_id, from_offset, to_offset, reason, found_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
     for gap in &checkpoint.gaps {
+        if extend.execute(params![&*partition.topic, partition.partition, gap.hunt_id, gap.from.0, gap.to.0])? > 0 {
+            continue;
+        }
         write.execute(params![
             &*partition.topic,
             partition.partition,

@@ -18,8 +18,8 @@ mod summary;
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, OpenAct, Owner, PartitionLine,
-    Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Loaded, OpenAct, Owner,
+    PartitionLine, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -187,7 +187,7 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Vec<Snapshot>> {
+    pub(super) async fn load(&self, partition: PartitionId, hunts: Vec<String>) -> Result<Loaded> {
         self.call(&self.reader, "load hunts", move |connection| read::load(connection, &partition, &hunts)).await
     }
 

@@ -3,8 +3,8 @@
 //! Invariant: what a call gives is one moment of the store (one statement, or one read transaction).
 
 use super::super::{
-    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Owner, PartialRow, PartitionLine, Readers, Snapshot,
-    Status, StoredHunt, headers,
+    DeadLetter, Error, HuntLine, Lag, LagReasons, LetterFilter, LetterState, Loaded, Owner, PartialRow, PartitionLine, Readers,
+    Snapshot, Status, StoredHunt, headers,
 };
 use super::{Fault, read_time};
 use crate::outcome::{Counts, Reason};
@@ -44,16 +44,17 @@ fn snapshot(row: &Row<'_>) -> Result<Snapshot> {
     Ok(Snapshot { hunt: row.get(0)?, state: row.get(1)?, readers, lag })
 }
 
-pub(super) fn load(connection: &Connection, partition: &PartitionId, hunts: &[String]) -> Result<Vec<Snapshot>> {
+pub(super) fn load(connection: &Connection, partition: &PartitionId, hunts: &[String]) -> Result<Loaded> {
     let sql = format!(
-        "SELECT {SNAPSHOT} FROM partials p WHERE p.hunt_id IN (SELECT value FROM json_each(?1)) AND p.topic = ?2 AND p.partition = ?3"
+        "SELECT {SNAPSHOT}, p.saved FROM partials p WHERE p.hunt_id IN (SELECT value FROM json_each(?1)) AND p.topic = ?2 AND p.partition = ?3"
     );
     let names = serde_json::to_string(hunts).expect("strings serialise");
     let mut read = connection.prepare_cached(&sql)?;
     let mut rows = read.query(params![names, &*partition.topic, partition.partition])?;
-    let mut found = Vec::new();
+    let mut found = Loaded::default();
     while let Some(row) = rows.next()? {
-        found.push(snapshot(row)?);
+        found.snapshots.push(snapshot(row)?);
+        found.newest = found.newest.max(row.get::<_, Option<i64>>(14)?.unwrap_or_default());
     }
     Ok(found)
 }

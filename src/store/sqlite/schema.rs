@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0001_store.sql"),
     include_str!("../migrations/sqlite/0002_rollup.sql"),
     include_str!("../migrations/sqlite/0003_definitions.sql"),
+    include_str!("../migrations/sqlite/0004_saved.sql"),
 ];
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
 

@@ -2,6 +2,7 @@
 //!
 //! Tests take [`shared`] and a topic of their own; those that stop the broker or change it start their own with [`Kafka::start`].
 
+use super::kafka_proxy::KafkaProxy;
 use super::{Process, Scratch, await_until, block_on, free_port};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
@@ -42,8 +43,21 @@ pub struct Kafka {
 impl Kafka {
     /// Formats and starts a broker; returns when it answers.
     pub fn start() -> Kafka {
+        let port = free_port();
+        Kafka::start_as(port, port)
+    }
+
+    /// As [`start`](Kafka::start), for clients that come through the proxy.
+    pub fn start_behind(proxy: &KafkaProxy) -> Kafka {
+        let port = free_port();
+        proxy.lead_to(port);
+        Kafka::start_as(port, proxy.port())
+    }
+
+    /// Clients are told to come to `advertised`.
+    fn start_as(port: u16, advertised: u16) -> Kafka {
         let scratch = Scratch::new("kafka");
-        let (port, controller) = (free_port(), free_port());
+        let controller = free_port();
         let log = scratch.join("log");
         fs::write(
             scratch.join("server.properties"),
@@ -52,7 +66,7 @@ impl Kafka {
                  node.id=1\n\
                  controller.quorum.voters=1@127.0.0.1:{controller}\n\
                  listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
                  listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
                  controller.listener.names=CONTROLLER\n\
                  log.dirs={log}\n\

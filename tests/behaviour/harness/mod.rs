@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod kafka;
+pub mod kafka_proxy;
 pub mod postgres;
 pub mod prometheus;
 pub mod proxy;

@@ -428,6 +428,8 @@ fn what_cannot_be_read_is_refused_by_name() {
     if !cfg!(feature = "tls") {
         let tls = with("security.protocol", "SASL_SSL");
         assert!(tls.contains("cargo feature `tls`"), "{tls}");
+        let authority = with("ssl.ca.location", "ca.pem");
+        assert!(authority.contains("ssl.ca.location") && authority.contains("cargo feature `tls`"), "{authority}");
     }
 }
 

@@ -31,9 +31,8 @@ impl Said {
 
     /// The rollup, each aggregate's value as JSON text.
     pub fn compare_rollup(&self, found: &BTreeMap<String, String>) -> Option<String> {
-        let read = |(name, text): (&String, &String)| {
-            (Text::from(name.as_str()), Json::read(text.as_bytes()).unwrap_or(Json::text(text)))
-        };
+        let read =
+            |(name, text): (&String, &String)| (Text::from(name.as_str()), Json::read_view(text).unwrap_or(Json::text(text)));
         let found = Json::Object(found.iter().map(read).collect());
         let expected = Json::Object(self.rollup.iter().map(|(name, value)| (Text::from(name.as_str()), value.clone())).collect());
         compare(&self.definitions, &expected, &found).map(|difference| format!("rollup, {difference}"))
@@ -42,7 +41,7 @@ impl Said {
     /// One view, as JSON text. A window that says whether it is `final`, as over HTTP, must say it rightly.
     pub fn compare_view(&self, hunt: &str, found: &str) -> Option<String> {
         let said: &HuntSaid = &self.hunts[hunt];
-        let difference = match Json::read(found.as_bytes()) {
+        let difference = match Json::read_view(found) {
             Ok(found) => compare(&self.definitions, &with_finals(said, &found), &found),
             Err(fault) => Some(format!("{fault:?}: {found}")),
         }?;

@@ -198,10 +198,10 @@ fn id(places: &Places, record: &Record, json: &Json) -> Result<Option<Vec<Vec<u8
     for place in &places.id {
         let part = match find(place, record, json) {
             Part::Nothing => Vec::new(),
-            Part::Bytes(bytes) => bytes.to_vec(),
+            Part::Bytes(bytes) if std::str::from_utf8(bytes).is_ok() => bytes.to_vec(),
             Part::Json(Json::Text(text)) => text.0.clone(),
             Part::Json(Json::Number(token)) => integer(token).ok_or("wrong_type")?.into_bytes(),
-            Part::Json(_) => return Err("wrong_type"),
+            Part::Bytes(_) | Part::Json(_) => return Err("wrong_type"),
         };
         whole &= !part.is_empty();
         id.push(part);
@@ -233,8 +233,10 @@ fn contribution(aggregate: &Aggregate, event_type: &[u8], json: &Json) -> Result
         }
         Kind::First(of) | Kind::Last(of) => match json.at(of) {
             None | Some(Json::Null) => None,
-            Some(value) if value.is_unstorable() || value.to_string().len() > 1024 => return Err(WrongType),
-            Some(value) => Some(Contribution::Value(value.clone())),
+            Some(value) => match value.plain() {
+                Some(plain) if plain.to_string().len() <= 1024 => Some(Contribution::Value(plain)),
+                _ => return Err(WrongType),
+            },
         },
         Kind::Distinct(of) => key(json.at(of))?.map(Contribution::Key),
         Kind::Top { by, sum: None, .. } => key(json.at(by))?.map(|k| Contribution::Weight(k, Number::Integer(1))),

@@ -97,11 +97,20 @@ fn integer_with_float(i: i128, f: f64) -> Ordering {
 impl Json {
     /// Of a whole record value: what first goes wrong from left to right.
     pub fn read(bytes: &[u8]) -> Result<Json, Fault> {
+        Json::read_within(bytes, DEEPEST)
+    }
+
+    /// Of a view, in which a value as deep as a record may be stands deeper.
+    pub fn read_view(text: &str) -> Result<Json, Fault> {
+        Json::read_within(text.as_bytes(), 2 * DEEPEST)
+    }
+
+    fn read_within(bytes: &[u8], deepest: usize) -> Result<Json, Fault> {
         let good = match std::str::from_utf8(bytes) {
             Ok(_) => bytes.len(),
             Err(e) => e.valid_up_to(),
         };
-        let mut reader = Reader { bytes: &bytes[..good], at: 0 };
+        let mut reader = Reader { bytes: &bytes[..good], at: 0, deepest };
         let read = reader.document();
         if good < bytes.len() && read != Err(Fault::TooDeep) {
             return Err(Fault::NotJson);
@@ -138,15 +147,34 @@ impl Json {
         Json::Number(i.into().to_string())
     }
 
-    /// Whether a lone surrogate, U+0000 or a number outside doubles stands anywhere in it, names of members included.
-    pub fn is_unstorable(&self) -> bool {
-        let bad = |t: &Text| t.as_str().is_none_or(|s| s.contains('\0'));
-        match self {
-            Json::Null | Json::Bool(_) => false,
-            Json::Number(token) => !Number::of_token(token).to_f64().is_finite(),
-            Json::Text(t) => bad(t),
-            Json::Array(items) => items.iter().any(Json::is_unstorable),
-            Json::Object(members) => members.iter().any(|(k, v)| bad(k) || v.is_unstorable()),
+    /// The same with its numbers as what they are: integers by their digits, floats by the fewest that read back (an exponent of ten and
+    /// more with its sign). `None` where a lone surrogate, U+0000 or a number outside doubles stands anywhere in it, names included.
+    pub fn plain(&self) -> Option<Json> {
+        let fit = |t: &Text| t.as_str().filter(|s| !s.contains('\0')).map(|_| t.clone());
+        Some(match self {
+            Json::Null | Json::Bool(_) => self.clone(),
+            Json::Number(token) => match Number::of_token(token) {
+                Number::Float(f) if !f.is_finite() => return None,
+                number => match number.to_json() {
+                    Json::Number(token) => Json::Number(token.replace('e', "e+").replace("e+-", "e-")),
+                    other => other,
+                },
+            },
+            Json::Text(t) => Json::Text(fit(t)?),
+            Json::Array(items) => Json::Array(items.iter().map(Json::plain).collect::<Option<_>>()?),
+            Json::Object(members) => {
+                Json::Object(members.iter().map(|(k, v)| Some((fit(k)?, v.plain()?))).collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    /// Whether two values are equal by what they are: 5 is 5.0, member order means nothing.
+    pub fn equals(&self, other: &Json) -> bool {
+        match (self, other) {
+            (Json::Number(a), Json::Number(b)) => Number::of_token(a).order(Number::of_token(b)) == Ordering::Equal,
+            (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b)),
+            (Json::Object(a), Json::Object(b)) => a.keys().eq(b.keys()) && a.iter().all(|(name, value)| value.equals(&b[name])),
+            (a, b) => a == b,
         }
     }
 
@@ -207,6 +235,7 @@ const DEEPEST: usize = 64;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    deepest: usize,
 }
 
 impl Reader<'_> {
@@ -243,7 +272,7 @@ impl Reader<'_> {
     fn value(&mut self, around: usize) -> Result<Json, Fault> {
         self.space();
         match self.peek().ok_or(Fault::NotJson)? {
-            b'{' | b'[' if around == DEEPEST => Err(Fault::TooDeep),
+            b'{' | b'[' if around == self.deepest => Err(Fault::TooDeep),
             b'{' => self.members(around + 1),
             b'[' => self.items(around + 1),
             b'"' => Ok(Json::Text(self.string()?)),

@@ -7,13 +7,16 @@
 //! Where the contract leaves room, the oracle reads it so:
 //! - Bytes that are not UTF-8 take their turn from left to right like any other reason not to be JSON.
 //! - -0 is the integer 0, so its digits are "0". An id's integer is the string of its digits, as for keys. An id's or a type's lone
-//!   surrogate does no harm; bytes of a key or header that are an id need not be UTF-8.
+//!   surrogate does no harm; bytes of a key or header that are no UTF-8 are no string, so as an id they are of the wrong type.
 //! - A leap second stands at the end of a day in UTC.
 //! - Of repeated headers the last counts. What a topic leaves out of its places is as in `[event]`.
 //! - All that an aggregate reads must be of its type, even where another of its members is absent; a funnel reads only its stages' events.
 //! - In a predicate an absent operand outweighs a wrong one, and a side that decides `&&` or `||` outweighs both, left or right.
-//!   A null literal is a null operand. Booleans order false before true; 1e400 is greater than every other number there.
-//! - "Compact form" is the value without white space, numbers as written, strings with the fewest escapes, repeated members gone.
+//!   A null literal is a null operand, but the items of a list are no operands: a null among them equals nothing. Arrays equal arrays
+//!   and objects objects as in CEL: item by item, member by member, numbers by value. Booleans order false before true; 1e400 is
+//!   greater than every other number there.
+//! - "Compact form" is the value without white space, integers by their digits and floats by the fewest that read back, strings with
+//!   the fewest escapes, repeated members gone. So 20 digits, which are a float, are shown as one.
 //! - A record without a timestamp is never ahead, leaves the partition's clock alone, and its event's time moves the hunt's clock.
 //! - Clocks at an applied event include its own record; its watermark for lateness does not.
 //! - A record recorded as left out counts as dead-lettered, and only if it would otherwise have been applied.

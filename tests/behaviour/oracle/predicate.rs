@@ -108,13 +108,12 @@ fn decide(a: Found, b: Found, deciding: bool) -> Found {
     }
 }
 
+/// A list's items are no operands: a null or absent one among them equals nothing, and decides nothing.
 fn contains(item: Found, list: &Expression, event: &Json) -> Found {
     let items: Vec<Found> = match list {
         Expression::List(items) => items.iter().map(|i| evaluate(i, event)).collect(),
         other => match evaluate(other, event) {
-            Found::Value(Json::Array(items)) => {
-                items.into_iter().map(|i| if i == Json::Null { Found::Nothing } else { Found::Value(i) }).collect()
-            }
+            Found::Value(Json::Array(items)) => items.into_iter().map(Found::Value).collect(),
             // "Other types: `in` false".
             Found::Value(_) if !matches!(item, Found::Nothing | Found::Wrong) => return Found::Value(Json::Bool(false)),
             Found::Value(_) => return item,
@@ -125,10 +124,8 @@ fn contains(item: Found, list: &Expression, event: &Json) -> Found {
         Found::Value(item) => item,
         missing => return missing,
     };
-    if items.iter().any(|i| matches!(i, Found::Value(i) if compare(&item, Comparison::Equal, i) == Some(true))) {
-        return Found::Value(Json::Bool(true));
-    }
-    if items.iter().any(|i| matches!(i, Found::Nothing)) { Found::Nothing } else { Found::Value(Json::Bool(false)) }
+    let held = items.iter().any(|i| matches!(i, Found::Value(i) if compare(&item, Comparison::Equal, i) == Some(true)));
+    Found::Value(Json::Bool(held))
 }
 
 /// `None`: wrong type.
@@ -139,8 +136,8 @@ fn compare(a: &Json, comparison: Comparison, b: &Json) -> Option<bool> {
         (Json::Bool(a), Json::Bool(b)) => a.cmp(b),
         _ => {
             return match comparison {
-                Comparison::Equal => Some(false),
-                Comparison::Different => Some(true),
+                Comparison::Equal => Some(a.equals(b)),
+                Comparison::Different => Some(!a.equals(b)),
                 _ => None,
             };
         }

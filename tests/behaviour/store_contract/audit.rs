@@ -135,16 +135,14 @@ async fn a_store_remembers_what_it_was_first_built_with(fixture: Fixture) {
 
 async fn a_store_of_an_earlier_huntline_gets_its_first_generation(fixture: Fixture) {
     let target = fixture.target.clone();
+    // The second version knew neither generations nor which checkpoint saved a partial.
     let forget = match &target {
-        huntline::store::Target::Postgres { .. } => {
-            "DELETE FROM migrations WHERE version = (SELECT max(version) FROM migrations)".to_owned()
-        }
-        huntline::store::Target::Sqlite { .. } => {
-            let version = huntline::store::Store::schema_version(&target).await.unwrap().known - 1;
-            format!("PRAGMA user_version = {version}")
-        }
+        huntline::store::Target::Postgres { .. } => "DELETE FROM migrations WHERE version > 2",
+        huntline::store::Target::Sqlite { .. } => "PRAGMA user_version = 2",
     };
-    fixture.alter(&format!("DROP TABLE definition_positions; DROP TABLE definitions; {forget}"));
+    fixture.alter(&format!(
+        "DROP TABLE definition_positions; DROP TABLE definitions; ALTER TABLE partials DROP COLUMN saved; {forget}"
+    ));
     huntline::store::Store::migrate(&target).await.unwrap();
     let generations = fixture.store.generations().await.unwrap();
     assert_eq!((generations.len(), generations[0].number, generations[0].definitions.as_str()), (1, 1, "d1"));

@@ -3,7 +3,7 @@
 use super::*;
 
 const EVENT: &str = r#"{"type":"clue.solved","n":null,"data":{"points":5,"half":0.5,"big":18446744073709551615,"name":"Zoë","flag":true,
-    "list":[1,"a",null],"obj":{"x":1},"neg":-3,"huge":1e400,"a b":7,"s":"\ud800"}}"#;
+    "list":[1,"a",null],"obj":{"x":1,"y":[2]},"same":{"y":[2.0],"x":1e0},"neg":-3,"huge":1e400,"a b":7,"s":"\ud800"}}"#;
 
 fn holds(text: &str) -> Result<bool, WrongType> {
     Predicate::parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).holds(&Json::read(EVENT.as_bytes()).unwrap())
@@ -57,6 +57,10 @@ fn these_hold() {
         "data.points == 5e0",
         "(data.none == 1) || data.points == 5",
         "data.flag > false",
+        "data.obj == data.obj",
+        "data.obj == data.same && data.list != data.obj",
+        "!(data.points in [1, null])",
+        "data.points in [null, 5]",
     ] {
         assert_eq!(holds(text), Ok(true), "{text}");
     }
@@ -98,7 +102,9 @@ fn these_do_not_hold() {
         "data.points in [data.none, 6]",
         "data.points.x == 1",
         "1 in data.none",
-        "data.obj == data.obj",
+        "data.obj == data.list",
+        "data.list != data.list",
+        "3 in [1, null]",
     ] {
         assert_eq!(holds(text), Ok(false), "{text}");
     }

@@ -1,6 +1,10 @@
 //! CPU per event of the daemon beside a bare loop, on a real Kafka and a real Postgres.
 //!
-//! `cargo bench --bench w1 -- [--records N] [--workload w1|w2|w3] [--rounds N]`
+//! `cargo bench --bench workloads -- [--records N] [--workload w1|w2|w3|w4|w5] [--rounds N]`
+//!
+//! w1 (10,000 hunts), w2 (100,000, Zipf 1.3) and w3 (1,000,000): count, sum, min, max and mean of points, and counts of three ranges
+//! of them. w4: the first five in tumbling windows of 10 s, events up to 5 s out of order, 2 % of them late. w5: distinct players and
+//! the ten clues with the most events.
 //!
 //! The bare loop reads the same topic in batches, decodes with the same plan and folds into a map: no
 //! actors, no store, no snapshots. Both run as processes of their own, in turn, and what is printed is
@@ -29,7 +33,8 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const AGGREGATES: &str = r#"
+/// w1, w2 and w3.
+const PLAIN: &str = r#"
 [aggregates.events]
 kind = "count"
 [aggregates.points]
@@ -55,6 +60,47 @@ kind = "count"
 where = "data.points >= 1000"
 "#;
 
+const WINDOWED: &str = r#"
+[time]
+lateness = "5s"
+[aggregates.events]
+kind = "count"
+window = { tumbling = "10s" }
+[aggregates.points]
+kind = "sum"
+of = "/data/points"
+window = { tumbling = "10s" }
+[aggregates.least]
+kind = "min"
+of = "/data/points"
+window = { tumbling = "10s" }
+[aggregates.most]
+kind = "max"
+of = "/data/points"
+window = { tumbling = "10s" }
+[aggregates.average]
+kind = "mean"
+of = "/data/points"
+window = { tumbling = "10s" }
+"#;
+
+const KEYED: &str = r#"
+[aggregates.players]
+kind = "distinct"
+of = "/data/player_id"
+[aggregates.clues]
+kind = "top"
+by = "/data/clue_id"
+"#;
+
+fn aggregates(workload: &str) -> &'static str {
+    match workload {
+        "w4" => WINDOWED,
+        "w5" => KEYED,
+        _ => PLAIN,
+    }
+}
+
 struct Arguments {
     records: u64,
     workload: String,
@@ -63,10 +109,10 @@ struct Arguments {
 
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let [mode, brokers, topic] = &given[..]
+    if let [mode, brokers, topic, workload] = &given[..]
         && mode == "bare"
     {
-        return bare(brokers, topic);
+        return bare(brokers, topic, workload);
     }
     let mut arguments = Arguments { records: 4_000_000, workload: "w1".into(), rounds: 3 };
     for pair in given.chunks(2) {
@@ -98,8 +144,8 @@ fn compare(arguments: &Arguments) {
     println!("{:>6} {:>10} {:>10} {:>10} {:>12} {:>8}", "round", "bare", "daemon", "store", "records/s", "ratio");
     let mut ratios = Vec::new();
     for round in 1..=arguments.rounds {
-        let bare = bare_process(&kafka.brokers(), &topic);
-        let (daemon, store, rate) = daemon_process(&kafka, &topic, &postgres, arguments.records);
+        let bare = bare_process(&kafka.brokers(), &topic, &arguments.workload);
+        let (daemon, store, rate) = daemon_process(&kafka, &topic, &postgres, arguments);
         ratios.push(daemon / bare);
         println!("{round:>6} {bare:>10.3} {daemon:>10.3} {store:>10.3} {rate:>12.0} {:>8.2}", daemon / bare);
     }
@@ -108,9 +154,9 @@ fn compare(arguments: &Arguments) {
 }
 
 /// Runs the bare loop in a process of its own; its slope.
-fn bare_process(brokers: &str, topic: &str) -> f64 {
+fn bare_process(brokers: &str, topic: &str, workload: &str) -> f64 {
     let output = process::Command::new(std::env::current_exe().expect("a path"))
-        .args(["bare", brokers, topic])
+        .args(["bare", brokers, topic, workload])
         .stderr(Stdio::inherit())
         .output()
         .expect("the bare loop starts");
@@ -118,11 +164,13 @@ fn bare_process(brokers: &str, topic: &str) -> f64 {
     text.trim().parse().unwrap_or_else(|_| panic!("the bare loop said {text:?}"))
 }
 
-fn daemon_process(kafka: &Kafka, topic: &str, postgres: &Postgres, records: u64) -> (f64, f64, f64) {
+fn daemon_process(kafka: &Kafka, topic: &str, postgres: &Postgres, arguments: &Arguments) -> (f64, f64, f64) {
+    let records = arguments.records;
     let database = postgres.create_database();
     let config = format!(
-        "[kafka]\nbrokers = [\"{}\"]\ngroup = \"{topic}\"\ntopics = [\"{topic}\"]\n[store]\nurl = \"{database}\"\n{AGGREGATES}",
-        kafka.brokers()
+        "[kafka]\nbrokers = [\"{}\"]\ngroup = \"{topic}\"\ntopics = [\"{topic}\"]\n[store]\nurl = \"{database}\"\n{}",
+        kafka.brokers(),
+        aggregates(&arguments.workload)
     );
     let directory = &postgres.query(&database, "SHOW data_directory")[0][0].clone().expect("a directory");
     let pid_file = std::fs::read_to_string(format!("{directory}/postmaster.pid")).expect("the postmaster's pid");
@@ -151,8 +199,8 @@ fn daemon_process(kafka: &Kafka, topic: &str, postgres: &Postgres, records: u64)
 }
 
 /// Reads the whole topic, decodes it and folds it into a map; prints its own slope.
-fn bare(brokers: &str, topic: &str) {
-    let text = format!("[kafka]\nbrokers = [\"{brokers}\"]\ntopics = [\"{topic}\"]\n{AGGREGATES}");
+fn bare(brokers: &str, topic: &str, workload: &str) {
+    let text = format!("[kafka]\nbrokers = [\"{brokers}\"]\ntopics = [\"{topic}\"]\n{}", aggregates(workload));
     let settings = config::load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
     let definitions = &settings.definitions;
     let plan = Plan::new(definitions, topic);
