@@ -405,8 +405,9 @@ impl<'a> Parser<'a> {
         let token = &self.text[at..end];
         let unsigned = !float && matches!(bytes.get(end), Some(b'u' | b'U'));
         self.at = end + usize::from(unsigned);
-        if self.rest().starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.') {
-            return Err(Problem { at, found: format!("{:?}", &self.text[at..=self.at]), expected: "a number".into() });
+        if let Some(next) = self.rest().chars().next().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) {
+            let end = self.at + next.len_utf8();
+            return Err(Problem { at, found: format!("{:?}", &self.text[at..end]), expected: "a number".into() });
         }
         let radix = if hex { 16 } else { 10 };
         let plain = if hex { token.replacen("0x", "", 1).replacen("0X", "", 1) } else { token.to_owned() };

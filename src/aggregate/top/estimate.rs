@@ -173,7 +173,7 @@ impl Estimate {
             _ => return r.expected("an estimate (0 whole, 1 float, 2 twice a float)"),
         };
         let is_split = (kind == 2) == (estimate.low != 0.0) || kind == 0;
-        if estimate.whole() != whole || estimate != estimate.settled() || !is_split {
+        if estimate != estimate.settled() || estimate.whole() != whole || !is_split {
             return r.expected("an estimate in its shortest form");
         }
         Ok(estimate)
