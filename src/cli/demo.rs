@@ -48,6 +48,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| format!("create the directory {}", dir.display()))?;
     let events = dir.join("events.db");
     let text = configuration(&dir, &args)?;
+    // For the commands that read a configuration, such as verify.
+    let written = dir.join("huntline.toml");
+    std::fs::write(&written, &text).with_context(|| format!("write {}", written.display()))?;
     let loaded =
         config::load_from(&[("the demo's configuration".into(), text)], []).map_err(|problems| anyhow::anyhow!("{problems}"))?;
 

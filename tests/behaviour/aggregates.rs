@@ -13,7 +13,7 @@ use crate::oracle::{Definitions, LeftOut};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 
-const LOGS: u64 = 400;
+const LOGS: u64 = 200;
 
 fn seeds() -> Vec<u64> {
     match std::env::var("HUNTLINE_SEED") {
@@ -123,10 +123,10 @@ impl Happened {
     }
 
     fn everything(&self) {
-        assert!(self.applied > 50_000 && self.duplicate > 1_000 && self.ignored > 1_000, "{} applied", self.applied);
-        assert!(self.shared > 1_000, "{} hunts stood in several partitions", self.shared);
+        assert!(self.applied > 20_000 && self.duplicate > 400 && self.ignored > 400, "{} applied", self.applied);
+        assert!(self.shared > 400, "{} hunts stood in several partitions", self.shared);
         for reason in REASONS.into_iter().chain(["failed", "state_full"]) {
-            assert!(self.reasons.get(reason).is_some_and(|n| *n > 20), "{reason}: {:?}", self.reasons);
+            assert!(self.reasons.get(reason).is_some_and(|n| *n > 5), "{reason}: {:?}", self.reasons);
         }
         for kind in written::KINDS {
             for shape in written::SHAPES {

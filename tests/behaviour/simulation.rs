@@ -730,7 +730,7 @@ fn every_path_gives_the_bytes_of_a_plain_fold() {
     let reached = Mutex::new(HashSet::new());
     let seeds: Vec<u64> = match std::env::var("HUNTLINE_SEED") {
         Ok(seed) => vec![seed.parse().expect("HUNTLINE_SEED is a number")],
-        Err(_) => (0..std::env::var("HUNTLINE_SEEDS").map_or(3000, |n| n.parse().expect("HUNTLINE_SEEDS is a number"))).collect(),
+        Err(_) => (0..std::env::var("HUNTLINE_SEEDS").map_or(2000, |n| n.parse().expect("HUNTLINE_SEEDS is a number"))).collect(),
     };
     for &seed in &seeds {
         simulate(seed, &reached, None);

