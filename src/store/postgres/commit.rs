@@ -15,7 +15,6 @@ use super::fault::Fault;
 use super::instant::Instant;
 use super::letters::without_nul;
 use super::partials::{CHUNK_ROWS, Merged, UPSERT};
-use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
 use crate::time::Micros;
@@ -66,15 +65,7 @@ pub(super) async fn claim(
         checkpoint: row.get(1),
         position: row.get::<_, Option<i64>>(2).map(Position),
         clock: row.get::<_, Option<i64>>(3).map(Micros),
-        counts: Counts {
-            records: row.get(4),
-            applied: row.get(5),
-            duplicate: row.get(6),
-            dead_lettered: row.get(7),
-            ignored: row.get(8),
-            held: row.get(9),
-            late: row.get(10),
-        },
+        counts: super::read::counts(&row, 4),
         lagging: rows
             .iter()
             .map(|row| Lagging {

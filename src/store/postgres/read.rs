@@ -163,15 +163,7 @@ pub(super) async fn partitions(session: &mut Session) -> Result<Vec<PartitionLin
             position: row.get::<_, Option<i64>>(2).map(Position),
             epoch: Epoch(row.get(3)),
             owner: owner(row, 4),
-            counts: Counts {
-                records: row.get(6),
-                applied: row.get(7),
-                duplicate: row.get(8),
-                dead_lettered: row.get(9),
-                ignored: row.get(10),
-                held: row.get(11),
-                late: row.get(12),
-            },
+            counts: counts(row, 6),
             updated_at: row.get::<_, Instant>(13).0,
             tripped: row.get(14),
         })
@@ -239,6 +231,12 @@ fn strange(what: &str, found: &str) -> Error {
 
 fn instant(row: &Row, column: usize) -> Option<Micros> {
     row.get::<_, Option<Instant>>(column).map(|instant| instant.0)
+}
+
+/// The columns `records` to `late`, in the order of [`Counts`], from `first` on.
+pub(super) fn counts(row: &Row, first: usize) -> Counts {
+    let at = |n: usize| row.get::<_, i64>(first + n);
+    Counts { records: at(0), applied: at(1), duplicate: at(2), dead_lettered: at(3), ignored: at(4), held: at(5), late: at(6) }
 }
 
 fn micros(row: &Row, column: usize) -> Option<Micros> {

@@ -5,7 +5,7 @@
 use super::super::audit::{self, Audit, AuditedPartial, AuditedPartition, Gathered, Generation};
 use super::super::{Error, Gap, Lag, LagReasons, Snapshot};
 use super::{Fault, read, read_time};
-use crate::outcome::{Counts, Reason};
+use crate::outcome::Reason;
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use crate::time::Micros;
@@ -27,15 +27,7 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
             start: row.get::<_, Option<i64>>(11)?.map(Position),
             position: row.get::<_, Option<i64>>(2)?.map(Position),
             clock: row.get::<_, Option<i64>>(3)?.map(Micros),
-            counts: Counts {
-                records: row.get(4)?,
-                applied: row.get(5)?,
-                duplicate: row.get(6)?,
-                dead_lettered: row.get(7)?,
-                ignored: row.get(8)?,
-                held: row.get(9)?,
-                late: row.get(10)?,
-            },
+            counts: super::read::counts(row, 4)?,
             rollup: row.get(12)?,
             partials: Vec::new(),
             left_out: Vec::new(),

@@ -7,7 +7,6 @@ use super::super::handle::Merge;
 use super::super::rollup::Refusals;
 use super::super::{Checkpoint, Claimed, Error, LagReasons, Lagging, Owner, Readers, Snapshot, headers};
 use super::{Fault, acts, now, rollup, written};
-use crate::outcome::Counts;
 use crate::position::{Epoch, Position};
 use crate::record::PartitionId;
 use crate::time::Micros;
@@ -29,15 +28,7 @@ pub(super) fn claim(connection: &mut Connection, partition: &PartitionId, owner:
                 checkpoint: row.get(1)?,
                 position: row.get::<_, Option<i64>>(2)?.map(Position),
                 clock: row.get::<_, Option<i64>>(3)?.map(Micros),
-                counts: Counts {
-                    records: row.get(4)?,
-                    applied: row.get(5)?,
-                    duplicate: row.get(6)?,
-                    dead_lettered: row.get(7)?,
-                    ignored: row.get(8)?,
-                    held: row.get(9)?,
-                    late: row.get(10)?,
-                },
+                counts: super::read::counts(row, 4)?,
                 lagging: Vec::new(),
                 rollup: row.get(11)?,
                 tripped: row.get(12)?,

@@ -155,15 +155,7 @@ pub(super) fn partitions(connection: &mut Connection) -> Result<Vec<PartitionLin
             position: row.get::<_, Option<i64>>(2)?.map(Position),
             epoch: Epoch(row.get(3)?),
             owner: owner(row, 4)?,
-            counts: Counts {
-                records: row.get(6)?,
-                applied: row.get(7)?,
-                duplicate: row.get(8)?,
-                dead_lettered: row.get(9)?,
-                ignored: row.get(10)?,
-                held: row.get(11)?,
-                late: row.get(12)?,
-            },
+            counts: counts(row, 6)?,
             updated_at: read_time(&row.get::<_, String>(13)?)?,
             tripped: row.get(14)?,
         });
@@ -233,6 +225,20 @@ fn strange(what: &str, found: &str) -> Error {
 
 fn time(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
     row.get::<_, Option<String>>(column)?.map(|text| read_time(&text)).transpose()
+}
+
+/// The columns `records` to `late`, in the order of [`Counts`], from `first` on.
+pub(super) fn counts(row: &Row<'_>, first: usize) -> rusqlite::Result<Counts> {
+    let at = |n: usize| row.get::<_, i64>(first + n);
+    Ok(Counts {
+        records: at(0)?,
+        applied: at(1)?,
+        duplicate: at(2)?,
+        dead_lettered: at(3)?,
+        ignored: at(4)?,
+        held: at(5)?,
+        late: at(6)?,
+    })
 }
 
 fn micros(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
