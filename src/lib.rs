@@ -46,6 +46,7 @@ pub mod actor;
 pub mod api;
 pub mod cli;
 pub mod daemon;
+pub mod explain;
 pub mod generate;
 pub mod rebuild;
 #[cfg(feature = "test-hooks")]

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => cli::generate::run(args).map(|()| 0),
         Command::Hunts(args) => hunts::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Explain(args) => cli::explain::run(&args, &mut stdout()),
         Command::Verify(args) => cli::verify::run(&args, &mut stdout()),
         Command::Rebuild(args) => cli::rebuild::run(&args, &mut stdout()),
         Command::Completions(args) => {

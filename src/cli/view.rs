@@ -90,7 +90,7 @@ impl Partial {
 }
 
 /// One aggregate's value.
-enum Value {
+pub(super) enum Value {
     Line(String),
     /// A list of objects: top, funnel, windows.
     Items {
@@ -101,7 +101,7 @@ enum Value {
 }
 
 impl Value {
-    fn read(raw: &RawValue) -> Value {
+    pub fn read(raw: &RawValue) -> Value {
         let items: Vec<BTreeMap<String, &RawValue>> = match serde_json::from_str(raw.get()) {
             Ok(items) if raw.get() != "[]" => items,
             _ => return Value::Line(line(raw)),
@@ -121,7 +121,7 @@ impl Value {
 }
 
 /// A value in one line: strings without quotes, what has no value yet as `-`, members of an object side by side.
-fn line(raw: &RawValue) -> String {
+pub(super) fn line(raw: &RawValue) -> String {
     match raw.get() {
         "null" | "[]" => "-".to_owned(),
         text => {
@@ -141,7 +141,7 @@ fn line(raw: &RawValue) -> String {
 }
 
 /// Names at the left, values beside them, lists below their names.
-fn named(values: &[(String, Value)], most: usize, room: Option<usize>) -> Vec<String> {
+pub(super) fn named(values: &[(String, Value)], most: usize, room: Option<usize>) -> Vec<String> {
     let wide = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0).min(40);
     let mut lines = Vec::new();
     for (name, value) in values {
