@@ -46,6 +46,7 @@ pub mod actor;
 pub mod api;
 pub mod cli;
 pub mod daemon;
+pub mod explain;
 #[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 pub mod generate;

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Rollup(args) => rollup::run(&args),
         Command::Partitions(args) => partitions::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Explain(args) => cli::explain::run(&args, &mut stdout()),
         Command::Verify(args) => cli::verify::run(&args, &mut stdout()),
         Command::Rebuild(args) => cli::rebuild::run(&args, &mut stdout()),
         Command::Completions(args) => {

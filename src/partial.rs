@@ -124,6 +124,11 @@ impl Fold {
         self.aggregates.iter().map(|aggregate| aggregate.name.as_str())
     }
 
+    /// How many ids a partial remembers.
+    pub fn dedup_last(&self) -> usize {
+        self.dedup_last
+    }
+
     pub fn rollup(&self) -> &Rollup {
         &self.rollup
     }
@@ -388,7 +393,9 @@ fn bits(mut set: u128) -> impl Iterator<Item = usize> {
     })
 }
 
+mod contribution;
 mod parts;
+pub use contribution::Contribution;
 pub use parts::Part;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 
 use crate::decode::{Decoded, Plan, Verdict};
 use crate::outcome::{Counts, Reason};
-use crate::partial::{Fold, Folded, Partial};
+use crate::partial::{Contribution, Fold, Folded, Partial};
 use crate::position::{Offset, Position};
 use crate::record::{Batch, PartitionId};
 use crate::rollup::Delta;
@@ -46,11 +46,42 @@ pub struct Given {
 pub trait Witness {
     /// Dead letters are made only for one that wants them.
     const WANTS_LETTERS: bool;
+    /// Records of hunts are shown only to one that wants them.
+    const WANTS_RECORDS: bool = false;
 
     /// The event was applied; `partial` is the hunt's after it.
     fn applied(&mut self, _hunt: &str, _offset: Offset, _fold: &Fold, _partial: &Partial) {}
 
     fn dead(&mut self, _letter: DeadLetter) {}
+
+    /// A record with a hunt (of those that are folded) has its outcome. Tombstones have none.
+    fn saw(&mut self, _seen: &Seen) {}
+}
+
+/// A record of a hunt as a witness sees it.
+pub struct Seen<'a> {
+    pub batch: &'a Batch,
+    pub decoded: &'a Decoded,
+    pub index: usize,
+    /// The definitions that hold for it.
+    pub stage: &'a Stage,
+    pub hunt: &'a [u8],
+    pub became: Became<'a>,
+}
+
+/// What became of it.
+pub enum Became<'a> {
+    /// `partial` is the hunt's after it.
+    Applied {
+        contributions: Vec<Contribution>,
+        partial: &'a Partial,
+    },
+    Duplicate,
+    Held,
+    Dead {
+        reason: Reason,
+        detail: &'a str,
+    },
 }
 
 /// Nobody looks.
@@ -197,25 +228,39 @@ impl Refold {
             }
             Verdict::Rejected(reason) => {
                 self.counts.dead_lettered += 1;
-                if W::WANTS_LETTERS {
-                    let detail = self.stages[self.stage].plan.explain(batch, index);
-                    witness.dead(DeadLetter::of(batch, decoded, index, reason, detail, now));
+                let seen = W::WANTS_RECORDS && !event.hunt.is_null() && self.is_folded(event.hunt_hash);
+                if W::WANTS_LETTERS || seen {
+                    let stage = &self.stages[self.stage];
+                    let detail = stage.plan.explain(batch, index);
+                    if seen {
+                        let hunt = decoded.text(batch, event.hunt);
+                        let became = Became::Dead { reason, detail: &detail };
+                        witness.saw(&Seen { batch, decoded, index, stage, hunt, became });
+                    }
+                    if W::WANTS_LETTERS {
+                        witness.dead(DeadLetter::of(batch, decoded, index, reason, detail, now));
+                    }
                 }
                 return;
             }
             Verdict::Event => {}
         }
-        if self.given.only.as_ref().is_some_and(|only| !only.contains(&event.hunt_hash)) {
+        if !self.is_folded(event.hunt_hash) {
             return;
         }
         let id = std::str::from_utf8(decoded.text(batch, event.hunt)).expect("decode accepts only UTF-8 hunt ids");
         let at = self.hunt(event.hunt_hash, id);
         let hunt = &mut self.hunts[at as usize];
+        let stage = &self.stages[self.stage];
+        let seen = |became| Seen { batch, decoded, index, stage, hunt: id.as_bytes(), became };
         if let Some(stop) = &mut hunt.stop
             && stop.position.is_before(record.offset)
         {
             stop.held += 1;
             self.counts.held += 1;
+            if W::WANTS_RECORDS {
+                witness.saw(&seen(Became::Held));
+            }
             return;
         }
         let left_out = &self.given.left_out;
@@ -228,16 +273,24 @@ impl Refold {
             Some((_, reason)) => (*reason, "left out".to_owned()),
             None => {
                 self.in_hand = record.offset;
-                let fold = &self.stages[self.stage].fold;
+                let fold = &stage.fold;
+                let contributions =
+                    if W::WANTS_RECORDS { fold.contributions(&hunt.partial, batch, decoded, index, before) } else { Vec::new() };
                 match fold.apply(&mut hunt.partial, batch, decoded, index, before, &mut self.added) {
                     Folded::Applied { late } => {
                         self.counts.applied += 1;
                         self.counts.late += i64::from(late != 0);
                         witness.applied(&hunt.id, record.offset, fold, &hunt.partial);
+                        if W::WANTS_RECORDS {
+                            witness.saw(&seen(Became::Applied { contributions, partial: &hunt.partial }));
+                        }
                         return;
                     }
                     Folded::Duplicate => {
                         self.counts.duplicate += 1;
+                        if W::WANTS_RECORDS {
+                            witness.saw(&seen(Became::Duplicate));
+                        }
                         return;
                     }
                     Folded::StateFull { bytes } => {
@@ -251,12 +304,23 @@ impl Refold {
             let reasons = LagReasons { failed, state_full, ..LagReasons::default() };
             hunt.stop = Some(Lag { position: Position(record.offset.0), clock: before, held: 1, reasons });
             self.counts.held += 1;
+            if W::WANTS_RECORDS {
+                witness.saw(&seen(Became::Held));
+            }
             return;
         }
         self.counts.dead_lettered += 1;
+        if W::WANTS_RECORDS {
+            witness.saw(&seen(Became::Dead { reason, detail: &detail }));
+        }
         if W::WANTS_LETTERS {
             witness.dead(DeadLetter::of(batch, decoded, index, reason, detail, now));
         }
+    }
+
+    #[inline]
+    fn is_folded(&self, hunt_hash: u64) -> bool {
+        self.given.only.as_ref().is_none_or(|only| only.contains(&hunt_hash))
     }
 
     /// The hunt's place, made where there is none.

@@ -8,9 +8,11 @@
 //! than `keep`, of sessions never more than `keep` final ones beyond an event; sessions never overlap.
 
 mod aligned;
+mod place;
 mod session;
 
 pub use aligned::Aligned;
+pub use place::{Bounds, Place};
 pub use session::Sessions;
 
 use crate::aggregate::{Occurrence, Of, Rule, State};

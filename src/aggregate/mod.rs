@@ -7,6 +7,7 @@
 //! each `match` below.
 
 pub mod chosen;
+mod contribution;
 pub mod distinct;
 pub mod exact;
 pub mod extremum;

@@ -8,7 +8,9 @@ mod client;
 pub mod config;
 pub mod dead_letters;
 pub mod demo;
+pub mod explain;
 pub mod generate;
+mod history;
 pub mod hunts;
 pub mod migrate;
 pub mod partitions;
@@ -29,7 +31,7 @@ use std::path::PathBuf;
     version,
     about = "Exact, explainable, per-hunt views of treasure-hunt event streams",
     long_about = "Exact, explainable, per-hunt views of treasure-hunt event streams: Kafka to one actor per hunt to Postgres.\n\nBegin with `huntline demo`: it needs nothing installed.",
-    after_help = "Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.\n`verify` also: 1 a difference, 3 the log no longer reaches back far enough.",
+    after_help = "Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.\n`verify` also: 1 a difference. `verify`, `explain`: 3 the log no longer reaches back far enough.",
     max_term_width = 110,
     disable_help_subcommand = true
 )]
@@ -60,6 +62,11 @@ pub enum Command {
     Partitions(PartitionsArgs),
     /// List dead letters, show one
     DeadLetters(DeadLettersArgs),
+    /// Show the records that made a hunt's values: what became of each, and what it added
+    #[command(
+        after_help = "Exit codes: 0 done, 1 no such hunt or failed at run time, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
+    )]
+    Explain(explain::ExplainArgs),
     /// Fold the log again and compare every partial with the store
     #[command(
         after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
@@ -341,6 +348,8 @@ mod tests {
             "huntline dead-letters list --reason wrong_type --hunt h --json",
             "huntline dead-letters show hunt-events/0/12 --json",
             "huntline run --from-now",
+            "huntline explain h/1 --config a.toml",
+            "huntline explain h/1 points --limit 0 --json",
             "huntline verify --config a.toml --hunt h/1 --json",
             "huntline rebuild --config a.toml --accept-loss",
             "huntline completions bash",

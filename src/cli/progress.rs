@@ -62,6 +62,11 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
+    /// Runs `work`, which writes to standard output, with the bar out of its way.
+    pub fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.bar.suspend(work)
+    }
+
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }

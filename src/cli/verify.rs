@@ -5,27 +5,22 @@
 //! hunts are looked at again, each alone, to say which part differs and from which record on.
 
 use super::Files;
+use super::history::{Folded, History, OnGap};
 use super::progress::{Progress, per_second};
 use crate::config;
 use crate::daemon::store_target;
-use crate::decode::{Plan, hunt_hash};
-use crate::definitions::Definitions;
+use crate::decode::hunt_hash;
 use crate::outcome::Reason;
-use crate::partial::Fold;
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
-use crate::refold::{self, Given, Refold, Refolded, Stage, Witness};
-use crate::source::pass::{Found, Pass};
+use crate::refold::Given;
 use crate::source::reader::Reader;
-use crate::store::{AuditedPartition, Generation, LetterFilter, Store};
-use crate::time::Micros;
+use crate::store::{AuditedPartition, LetterFilter, Store};
 use crate::verify::{self, Difference, SecondLook};
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use indicatif::HumanCount;
 use serde::Serialize;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Of one partition, so many hunts that differ are looked at again; the others are only named.
@@ -62,8 +57,7 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
         eprintln!("the configuration has other definitions than the store; the store's own are verified");
     }
     let verifier = Verifier {
-        reader: Reader::new(&settings, true),
-        generations: audit.generations,
+        history: History::new(Reader::new(&settings, true), audit.generations),
         runtime,
         store,
         hunt: args.hunt.clone(),
@@ -145,32 +139,17 @@ impl Report {
 }
 
 struct Verifier {
-    reader: Reader,
-    generations: Vec<Generation>,
+    history: History,
     runtime: tokio::runtime::Runtime,
     store: Store,
     hunt: Option<String>,
 }
 
-/// How a fold over the log ended.
-enum Folded {
-    All(Refolded),
-    /// Retention has the records from where the partition began up to here.
-    TooShort(Position),
-    /// The fold itself failed at this record.
-    Panicked(Offset),
-}
-
 impl Verifier {
     fn partition(&self, audited: &AuditedPartition, report: &mut Report, progress: &mut Progress) -> anyhow::Result<()> {
         let id = &audited.partition;
-        let (low, end) = self.reader.extent(id).map_err(|why| anyhow!(why))?;
-        let start = match audited.start {
-            Some(start) => start,
-            // A store of an older version did not write it down.
-            None => self.reader.resolve_start(id).map_err(|why| anyhow!(why))?,
-        };
-        let from = verify::first_needed(start, &audited.gaps);
+        let (low, end) = self.history.extent(id)?;
+        let (start, from) = self.history.beginning(audited)?;
         let position = audited.position.unwrap_or(start);
         let mut too_short = |first_offset| {
             let (topic, partition) = (id.topic.to_string(), id.partition);
@@ -193,16 +172,17 @@ impl Verifier {
             park: false,
         };
         let mut folded_records = 0;
-        let folded = self.fold(id, from, position.min(end), given, &mut (), &mut |count| {
+        let folded = self.history.fold(id, from, position.min(end), given, OnGap::Stop, &mut (), |_, count| {
             folded_records += count;
             progress.add(count);
+            Ok(())
         })?;
         report.records += folded_records;
         report.partitions += 1;
         match folded {
             Folded::TooShort(low) => too_short(low),
             Folded::Panicked(offset) => differences.push(panicked(id, offset)),
-            Folded::All(refolded) => {
+            Folded::All(refolded, _) => {
                 let compared = verify::compare(audited, &refolded, self.hunt.as_deref());
                 report.partials += compared.partials;
                 differences.extend(compared.differences);
@@ -229,24 +209,24 @@ impl Verifier {
         let id = &audited.partition;
         let (position, snapshots) = self.runtime.block_on(self.store.partials(id, hunts.to_vec()))?;
         let generations = self.runtime.block_on(self.store.generations())?;
-        if generations.len() != self.generations.len() {
+        if generations.len() != self.history.generations.len() {
             anyhow::bail!("the store's definitions were changed meanwhile: verify again");
         }
         let mut left_out = Vec::new();
         for hunt in hunts {
             left_out.extend(self.left_out(id, hunt)?);
         }
-        let (_, end) = self.reader.extent(id).map_err(|why| anyhow!(why))?;
+        let (_, end) = self.history.extent(id)?;
         let stops = snapshots.iter().filter_map(|row| Some((row.hunt.clone(), row.lag?.position))).collect();
         let only = Some(hunts.iter().map(|hunt| hunt_hash(hunt.as_bytes())).collect());
         let given = Given { until: Some(position), left_out, stops, only, park: false };
-        let stages = self.stages(id)?;
+        let stages = self.history.stages(id)?;
         let newest = stages.last().map(|stage| stage.fold.clone()).context("a generation of definitions")?;
         let mut look = SecondLook::new(hunts, snapshots, &newest);
-        match self.fold(id, from, position.min(end), given, &mut look, &mut |_| {})? {
+        match self.history.fold(id, from, position.min(end), given, OnGap::Stop, &mut look, |_, _| Ok(()))? {
             Folded::TooShort(low) => anyhow::bail!("{id}: the log began at {low} by the second look: verify again"),
             Folded::Panicked(offset) => Ok(vec![panicked(id, offset)]),
-            Folded::All(refolded) => {
+            Folded::All(refolded, _) => {
                 let mut found = look.differences(id, &refolded);
                 let named: Vec<&String> =
                     hunts.iter().filter(|hunt| !found.iter().any(|d| d.hunt_id.as_ref() == Some(hunt))).collect();
@@ -283,41 +263,6 @@ impl Verifier {
             }
         }
         Ok(found)
-    }
-
-    fn stages(&self, id: &PartitionId) -> anyhow::Result<Vec<Stage>> {
-        refold::stages(&self.generations, id, |generation| {
-            let definitions: Definitions = serde_json::from_str(&generation.definitions)
-                .with_context(|| format!("read the definitions of generation {} in the store", generation.number))?;
-            let plan = Arc::new(Plan::new(&definitions, &id.topic));
-            // What did not fit is on record as left out.
-            let fold = Arc::new(Fold::new(&definitions, &plan, usize::MAX));
-            Ok((plan, fold))
-        })
-    }
-
-    fn fold<W: Witness>(
-        &self,
-        id: &PartitionId,
-        from: Position,
-        until: Position,
-        given: Given,
-        witness: &mut W,
-        counted: &mut dyn FnMut(u64),
-    ) -> anyhow::Result<Folded> {
-        let mut refold = Refold::new(self.stages(id)?, given);
-        for found in Pass::new(&self.reader, id, from, until) {
-            match found.map_err(|why| anyhow!(why))? {
-                Found::Gap { to, .. } => return Ok(Folded::TooShort(to)),
-                Found::Batch(batch) => {
-                    if catch_unwind(AssertUnwindSafe(|| refold.take(&batch, Micros(0), witness))).is_err() {
-                        return Ok(Folded::Panicked(refold.in_hand()));
-                    }
-                    counted(batch.records.len() as u64);
-                }
-            }
-        }
-        Ok(Folded::All(refold.finish()))
     }
 }
 

@@ -61,6 +61,7 @@ pub struct Most {
 }
 
 impl Most {
+    pub const ALL: Most = Most { items: usize::MAX, windows: usize::MAX, lists: usize::MAX };
     /// `--json` has them all.
     pub const SHOWN: Most = Most { items: usize::MAX, windows: 12, lists: 3 };
     /// So that a watched hunt fits a screen.
@@ -140,7 +141,7 @@ fn values(view: &BTreeMap<String, &RawValue>) -> Vec<(String, Value)> {
 }
 
 /// One aggregate's value.
-enum Value {
+pub(super) enum Value {
     Line(String),
     /// A list of objects: top, funnel, windows of what fits a line.
     Items {
@@ -155,7 +156,7 @@ enum Value {
 type Item<'a> = BTreeMap<String, &'a RawValue>;
 
 impl Value {
-    fn read(raw: &RawValue) -> Value {
+    pub fn read(raw: &RawValue) -> Value {
         let items: Vec<Item<'_>> = match serde_json::from_str(raw.get()) {
             Ok(items) if raw.get() != "[]" => items,
             _ => return Value::Line(line(raw)),
@@ -199,7 +200,7 @@ fn state(is_final: &RawValue) -> &'static str {
 }
 
 /// A value in one line: strings without quotes, what has no value yet as `-`, members of an object side by side.
-fn line(raw: &RawValue) -> String {
+pub(super) fn line(raw: &RawValue) -> String {
     match raw.get() {
         "null" | "[]" => "-".to_owned(),
         text => {
@@ -219,7 +220,7 @@ fn line(raw: &RawValue) -> String {
 }
 
 /// Names at the left, values beside them, lists below their names.
-fn named(values: &[(String, Value)], most: Most, room: Option<usize>) -> Vec<String> {
+pub(super) fn named(values: &[(String, Value)], most: Most, room: Option<usize>) -> Vec<String> {
     let wide = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0).min(40);
     let mut lines = Vec::new();
     for (name, value) in values {

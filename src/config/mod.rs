@@ -27,6 +27,7 @@ pub use changes::{Change, definitions_changes, definitions_diff, definitions_jso
 pub use problems::{Excerpt, Place, Problem, Problems};
 pub use secrets::Secret;
 pub use settings::*;
+pub(crate) use structure::nearest;
 
 use layer::{Clean, Layer, Name, PREFIX};
 use std::path::PathBuf;

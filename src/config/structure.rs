@@ -238,7 +238,7 @@ pub(super) fn list<S: AsRef<str>>(items: &[S]) -> String {
 }
 
 /// The word that was probably meant.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let far = (word.chars().count() / 3).clamp(1, 3);
     known
         .map(|k| (strsim::damerau_levenshtein(&word.to_lowercase(), k), k))

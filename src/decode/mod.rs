@@ -7,6 +7,7 @@
 mod clock;
 mod compact;
 mod condition;
+mod description;
 mod explain;
 mod interest;
 mod judge;
@@ -16,6 +17,7 @@ pub mod predicate;
 mod scan;
 mod unescape;
 
+pub use description::Description;
 pub use plan::Plan;
 
 use crate::outcome::Reason;

@@ -256,6 +256,12 @@ impl Store {
         either!(self, store => store.audit().await)
     }
 
+    /// What of an audit concerns one hunt: every partition, with the partials, the records left out, the gaps and the number of dead
+    /// letters of this hunt alone.
+    pub async fn audit_of(&self, hunt: &str) -> Result<Audit> {
+        either!(self, store => store.audit_of(hunt.to_owned()).await)
+    }
+
     /// Every definitions the store was built with, by number.
     pub async fn generations(&self) -> Result<Vec<Generation>> {
         either!(self, store => store.generations().await)

@@ -68,6 +68,11 @@ impl Aligned {
         &mut self.panes[at].1
     }
 
+    /// The start of the oldest of `keep` windows: what lies before it is late. `None`: there are fewer.
+    pub(super) fn oldest_of(&self, keep: usize) -> Option<i64> {
+        self.panes.front().filter(|_| self.panes.len() >= keep).map(|pane| pane.0)
+    }
+
     pub(super) fn get(&self, start: i64) -> Option<&State> {
         let at = self.panes.binary_search_by_key(&start, |pane| pane.0).ok()?;
         Some(&self.panes[at].1)

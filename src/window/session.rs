@@ -48,6 +48,16 @@ impl Sessions {
         false
     }
 
+    /// Whether an event of this time is refused, and the session it makes or joins, or would.
+    pub(super) fn place(&self, gap: i64, time: i64, watermark: Option<Micros>) -> (bool, i64, i64) {
+        let is_final = |end: i64| watermark.is_some_and(|watermark| end <= watermark.0);
+        let before_final = self.sessions.iter().any(|session| is_final(session.end) && time < session.end);
+        let joined = &self.sessions[self.joined_by(time, time + gap)];
+        let start = joined.first().map_or(time, |session| session.start.min(time));
+        let end = joined.last().map_or(time + gap, |session| session.end.max(time + gap));
+        (before_final || self.dropped.is_some_and(|end| time < end) || is_final(end), start, end)
+    }
+
     /// The sessions that overlap `[start, end)`.
     fn joined_by(&self, start: i64, end: i64) -> Range<usize> {
         let first = self.sessions.partition_point(|session| session.end <= start);

@@ -76,6 +76,8 @@ fn the_rules_know_no_clock_and_no_input_or_output() {
         "src/partition",
         "src/codec.rs",
         "src/dedup.rs",
+        "src/explain",
+        "src/explain.rs",
         "src/hunt.rs",
         "src/partial",
         "src/partial.rs",

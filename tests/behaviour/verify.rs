@@ -1,6 +1,8 @@
 //! **Verification and changed definitions**, as operators use them: `verify` says 0 beside a working daemon and finds every damage that
 //! is planted, `run --from-now` and `rebuild` lead from one set of definitions to another, and the oracle agrees with what they leave.
 
+mod explain;
+
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::{Process, Scratch, await_until, postgres};
 use crate::oracle::records::{HuntAt, Options, Records, Topic};

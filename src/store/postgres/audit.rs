@@ -23,14 +23,16 @@ async fn begin(session: &mut Session) -> Result<(), Fault> {
     Ok(session.client.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
 }
 
-pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
+/// With `only`, of partials, dead letters and gaps those that concern this hunt.
+pub(super) async fn audit(session: &mut Session, only: Option<String>) -> Result<Audit, Fault> {
+    let only = &[&only][..];
     begin(session).await?;
     let generations = read_generations(session).await?;
     let mut gathered = Gathered::default();
     const PARTITIONS: &str =
         "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late, start, rollup
          FROM huntline.partitions";
-    each(session, PARTITIONS, |row| {
+    each(session, PARTITIONS, &[], |row| {
         gathered.add(AuditedPartition {
             partition: PartitionId::new(row.get(0), row.get(1)),
             start: row.get::<_, Option<i64>>(11).map(Position),
@@ -47,8 +49,9 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
     })
     .await?;
     const PARTIALS: &str =
-        "SELECT topic, partition, hunt_id, sha256(state), lagging, position, clock, held, reasons FROM huntline.partials";
-    each(session, PARTIALS, |row| {
+        "SELECT topic, partition, hunt_id, sha256(state), lagging, position, clock, held, reasons FROM huntline.partials
+         WHERE $1::text IS NULL OR hunt_id = $1";
+    each(session, PARTIALS, only, |row| {
         let digest: Option<&[u8]> = row.get(3);
         let lagging: bool = row.get(4);
         let partial = AuditedPartial {
@@ -68,8 +71,8 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
     })
     .await?;
     const LEFT_OUT: &str = r#"SELECT topic, partition, "offset", reason FROM huntline.dead_letters WHERE reason IN ('failed', 'state_full')
-         ORDER BY topic, partition, "offset""#;
-    each(session, LEFT_OUT, |row| {
+         AND ($1::text IS NULL OR hunt_id = $1) ORDER BY topic, partition, "offset""#;
+    each(session, LEFT_OUT, only, |row| {
         let reason = if row.get::<_, &str>(3) == Reason::Failed.as_str() { Reason::Failed } else { Reason::StateFull };
         if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
             partition.left_out.push((Offset(row.get(2)), reason));
@@ -78,8 +81,8 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
     })
     .await?;
     const GAPS: &str = "SELECT topic, partition, hunt_id, from_offset, to_offset, reason, found_at FROM huntline.gaps
-         ORDER BY topic, partition, from_offset, to_offset, hunt_id NULLS FIRST";
-    each(session, GAPS, |row| {
+         WHERE $1::text IS NULL OR hunt_id IS NULL OR hunt_id = $1 ORDER BY topic, partition, from_offset, to_offset, hunt_id NULLS FIRST";
+    each(session, GAPS, only, |row| {
         if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
             partition.gaps.push(Gap {
                 hunt_id: row.get(2),
@@ -92,7 +95,9 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
         Ok(())
     })
     .await?;
-    each(session, "SELECT topic, partition, count(*) FROM huntline.dead_letters GROUP BY topic, partition", |row| {
+    const LETTERS: &str = "SELECT topic, partition, count(*) FROM huntline.dead_letters
+         WHERE $1::text IS NULL OR hunt_id = $1 GROUP BY topic, partition";
+    each(session, LETTERS, only, |row| {
         if let Some(partition) = gathered.of(row.get(0), row.get(1)) {
             partition.letters = row.get(2);
         }
@@ -104,9 +109,14 @@ pub(super) async fn audit(session: &mut Session) -> Result<Audit, Fault> {
 }
 
 /// Hands over the rows of `sql` one by one.
-async fn each(session: &mut Session, sql: &'static str, mut take: impl FnMut(Row) -> Result<(), Fault>) -> Result<(), Fault> {
+async fn each(
+    session: &mut Session,
+    sql: &'static str,
+    parameters: &[&Option<String>],
+    mut take: impl FnMut(Row) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let read = session.prepare(sql).await?;
-    let mut rows = pin!(session.client.query_raw(&read, Vec::<i64>::new()).await?);
+    let mut rows = pin!(session.client.query_raw(&read, parameters.to_vec()).await?);
     while let Some(row) = rows.try_next().await? {
         take(row)?;
     }

@@ -334,7 +334,12 @@ impl Postgres {
     }
 
     pub(super) async fn audit(&self) -> Result<Audit> {
-        self.call(Use::Read, self.shared.limits.migration, "audit the store", |session| Box::pin(audit::audit(session))).await
+        self.call(Use::Read, self.shared.limits.migration, "audit the store", |session| Box::pin(audit::audit(session, None)))
+            .await
+    }
+
+    pub(super) async fn audit_of(&self, hunt: String) -> Result<Audit> {
+        self.call(Use::Read, self.shared.limits.call, "audit a hunt", |session| Box::pin(audit::audit(session, Some(hunt)))).await
     }
 
     pub(super) async fn generations(&self) -> Result<Vec<Generation>> {

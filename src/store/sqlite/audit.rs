@@ -14,14 +14,17 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 type Result<T> = std::result::Result<T, Fault>;
 
-pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
+/// With `only`, of partials, dead letters and gaps those that concern this hunt.
+pub(super) fn audit(connection: &mut Connection, only: Option<&str>) -> Result<Audit> {
+    // A clause of its own: as part of another one SQLite would not look it up in an index.
+    let of_hunt = |clause: &'static str| if only.is_some() { clause } else { "" };
     let transaction = connection.transaction()?;
     let generations = read_generations(&transaction)?;
     let mut gathered = Gathered::default();
     const PARTITIONS: &str =
         "SELECT topic, partition, position, clock, records, applied, duplicate, dead_lettered, ignored, held, late, start, rollup
          FROM partitions";
-    each(&transaction, PARTITIONS, |row| {
+    each(&transaction, PARTITIONS, None, |row| {
         gathered.add(AuditedPartition {
             partition: PartitionId::new(&row.get::<_, String>(0)?, row.get(1)?),
             start: row.get::<_, Option<i64>>(11)?.map(Position),
@@ -37,7 +40,7 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
         Ok(())
     })?;
     const PARTIALS: &str = "SELECT topic, partition, hunt_id, state, lagging, position, clock, held, reasons FROM partials";
-    each(&transaction, PARTIALS, |row| {
+    each(&transaction, &format!("{PARTIALS}{}", of_hunt(" WHERE hunt_id = ?1")), only, |row| {
         let digest = match row.get_ref(3)? {
             ValueRef::Null => None,
             state => Some(audit::digest(state.as_blob().map_err(rusqlite::Error::from)?)),
@@ -57,9 +60,12 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
         }
         Ok(())
     })?;
-    const LEFT_OUT: &str = r#"SELECT topic, partition, "offset", reason FROM dead_letters WHERE reason IN ('failed', 'state_full')
-         ORDER BY topic, partition, "offset""#;
-    each(&transaction, LEFT_OUT, |row| {
+    let left_out = format!(
+        r#"SELECT topic, partition, "offset", reason FROM dead_letters WHERE reason IN ('failed', 'state_full'){}
+         ORDER BY topic, partition, "offset""#,
+        of_hunt(" AND hunt_id = ?1")
+    );
+    each(&transaction, &left_out, only, |row| {
         let reason = if row.get::<_, String>(3)? == Reason::Failed.as_str() { Reason::Failed } else { Reason::StateFull };
         let offset = Offset(row.get(2)?);
         if let Some(partition) = gathered.of(&row.get::<_, String>(0)?, row.get(1)?) {
@@ -67,9 +73,12 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
         }
         Ok(())
     })?;
-    const GAPS: &str = "SELECT topic, partition, hunt_id, from_offset, to_offset, reason, found_at FROM gaps
-         ORDER BY topic, partition, from_offset, to_offset, hunt_id NULLS FIRST";
-    each(&transaction, GAPS, |row| {
+    let gaps = format!(
+        "SELECT topic, partition, hunt_id, from_offset, to_offset, reason, found_at FROM gaps{}
+         ORDER BY topic, partition, from_offset, to_offset, hunt_id NULLS FIRST",
+        of_hunt(" WHERE hunt_id IS NULL OR hunt_id = ?1")
+    );
+    each(&transaction, &gaps, only, |row| {
         let gap = Gap {
             hunt_id: row.get(2)?,
             from: Position(row.get(3)?),
@@ -82,7 +91,11 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
         }
         Ok(())
     })?;
-    each(&transaction, "SELECT topic, partition, count(*) FROM dead_letters GROUP BY topic, partition", |row| {
+    let letters = format!(
+        "SELECT topic, partition, count(*) FROM dead_letters{} GROUP BY topic, partition",
+        of_hunt(" WHERE hunt_id = ?1")
+    );
+    each(&transaction, &letters, only, |row| {
         let letters = row.get(2)?;
         if let Some(partition) = gathered.of(&row.get::<_, String>(0)?, row.get(1)?) {
             partition.letters = letters;
@@ -92,10 +105,15 @@ pub(super) fn audit(connection: &mut Connection) -> Result<Audit> {
     Ok(Audit { generations, partitions: gathered.finish() })
 }
 
-/// Hands over the rows of `sql` one by one.
-fn each(transaction: &Transaction<'_>, sql: &str, mut take: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+/// Hands over the rows of `sql` one by one. With `parameter` it has one.
+fn each(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameter: Option<&str>,
+    mut take: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<()> {
     let mut read = transaction.prepare(sql)?;
-    let mut rows = read.query([])?;
+    let mut rows = read.query(rusqlite::params_from_iter(parameter))?;
     while let Some(row) = rows.next()? {
         take(row)?;
     }
@@ -108,7 +126,7 @@ pub(super) fn generations(connection: &mut Connection) -> Result<Vec<Generation>
 
 fn read_generations(transaction: &Transaction<'_>) -> Result<Vec<Generation>> {
     let mut generations: Vec<Generation> = Vec::new();
-    each(transaction, "SELECT number, definitions, recorded_at FROM definitions ORDER BY number", |row| {
+    each(transaction, "SELECT number, definitions, recorded_at FROM definitions ORDER BY number", None, |row| {
         generations.push(Generation {
             number: row.get(0)?,
             definitions: row.get(1)?,
@@ -117,7 +135,7 @@ fn read_generations(transaction: &Transaction<'_>) -> Result<Vec<Generation>> {
         });
         Ok(())
     })?;
-    each(transaction, "SELECT number, topic, partition, position FROM definition_positions", |row| {
+    each(transaction, "SELECT number, topic, partition, position FROM definition_positions", None, |row| {
         let number: i32 = row.get(0)?;
         let (partition, position) = (PartitionId::new(&row.get::<_, String>(1)?, row.get(2)?), Position(row.get(3)?));
         if let Ok(at) = generations.binary_search_by_key(&number, |generation| generation.number) {

@@ -232,7 +232,11 @@ impl Sqlite {
     }
 
     pub(super) async fn audit(&self) -> Result<Audit> {
-        self.call_within(PATIENCE, &self.reader, "audit the store", audit::audit).await
+        self.call_within(PATIENCE, &self.reader, "audit the store", |connection| audit::audit(connection, None)).await
+    }
+
+    pub(super) async fn audit_of(&self, hunt: String) -> Result<Audit> {
+        self.call(&self.reader, "audit a hunt", move |connection| audit::audit(connection, Some(&hunt))).await
     }
 
     pub(super) async fn generations(&self) -> Result<Vec<Generation>> {

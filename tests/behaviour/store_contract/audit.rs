@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 both! {
     an_audit_tells_all_that_the_store_knows
+    an_audit_of_one_hunt_leaves_out_all_others
     an_audit_is_one_moment
     partials_come_with_their_partitions_position
     a_store_remembers_what_it_was_first_built_with
@@ -70,6 +71,42 @@ async fn an_audit_tells_all_that_the_store_knows(fixture: Fixture) {
     let bare = &audit.partitions[1];
     assert_eq!((bare.position, bare.partials.len(), bare.letters), (None, 0, 0));
     assert_eq!(audit.generations, store.generations().await.unwrap());
+}
+
+async fn an_audit_of_one_hunt_leaves_out_all_others(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+    let gap = |from: i64, hunt: Option<&str>| Gap {
+        hunt_id: hunt.map(String::from),
+        from: Position(from),
+        to: Position(from + 2),
+        reason: "retention".into(),
+        found_at: Micros(5),
+    };
+    let mut commit = checkpoint(&partition, &claimed, "one");
+    commit.partials = vec![snapshot("h", 2), snapshot("i", 3)];
+    let of = |offset: i64, hunt: Option<&str>, reason| huntline::store::DeadLetter {
+        hunt_id: hunt.map(String::from),
+        reason,
+        ..letter(&partition, offset)
+    };
+    commit.dead_letters = vec![
+        of(1, Some("h"), Reason::NotJson),
+        of(2, Some("h"), Reason::Failed),
+        of(3, Some("i"), Reason::Failed),
+        of(4, None, Reason::NoHunt),
+    ];
+    commit.gaps = vec![gap(8, None), gap(20, Some("i")), gap(30, Some("h"))];
+    store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    let whole = store.audit().await.unwrap();
+    let audit = store.audit_of("h").await.unwrap();
+    let found = &audit.partitions[0];
+    assert_eq!(found.partials, whole.partitions[0].partials[..1]);
+    assert_eq!((found.left_out.as_slice(), found.letters), (&[(Offset(2), Reason::Failed)][..], 2));
+    assert_eq!(found.gaps, [gap(8, None), gap(30, Some("h"))]);
+    assert_eq!((found.position, &audit.generations), (whole.partitions[0].position, &whole.generations));
+    let unknown = store.audit_of("never").await.unwrap();
+    assert_eq!((unknown.partitions[0].partials.len(), unknown.partitions[0].letters), (0, 0));
 }
 
 /// Every checkpoint changes a position, a count, a state and a dead letter together: an audit that saw part of one would disagree with itself.
