@@ -12,7 +12,7 @@
 
 use crate::decode::Decoded;
 use crate::outcome::Reason;
-use crate::partial::{Fold, Folded, Partial};
+use crate::partial::{Fold, Folded, Partial, bits};
 use crate::position::Offset;
 use crate::record::Batch;
 use crate::rollup::Delta;
@@ -327,12 +327,12 @@ impl Reply {
     /// Counts one event that the aggregates in `late` (bit `i`: aggregate `i`) refused.
     fn count_late(&mut self, late: u128) {
         self.late += 1;
-        for aggregate in 0..128u8 {
-            if late & 1 << aggregate != 0 {
-                match self.late_by.iter_mut().find(|(of, _)| *of == aggregate) {
-                    Some((_, events)) => *events += 1,
-                    None => self.late_by.push((aggregate, 1)),
-                }
+        for aggregate in bits(late) {
+            // A `u128` has no more bits than a `u8` can number.
+            let aggregate = aggregate as u8;
+            match self.late_by.iter_mut().find(|(of, _)| *of == aggregate) {
+                Some((_, events)) => *events += 1,
+                None => self.late_by.push((aggregate, 1)),
             }
         }
     }

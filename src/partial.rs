@@ -385,7 +385,7 @@ struct Applied<'a> {
 
 /// The numbers of the bits that are set, least first.
 #[inline]
-fn bits(mut set: u128) -> impl Iterator<Item = usize> {
+pub fn bits(mut set: u128) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (set != 0).then(|| set.trailing_zeros() as usize)?;
         set &= set - 1;

@@ -195,8 +195,7 @@ impl Refold {
         while self.stages.get(self.stage + 1).is_some_and(|next| next.from.is_none_or(|from| from <= position)) {
             self.next_stage();
         }
-        while let Some((at, hunt)) = self.stops.get(self.next_stop).copied().filter(|(at, _)| *at <= position) {
-            let _ = at;
+        while let Some((_, hunt)) = self.stops.get(self.next_stop).copied().filter(|(at, _)| *at <= position) {
             if let Some(stop) = &mut self.hunts[hunt as usize].stop {
                 stop.clock = self.clock;
             }
