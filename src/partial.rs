@@ -18,8 +18,9 @@ use crate::time::Micros;
 use crate::watermark::Clocks;
 use crate::window::{Finals, Keeper, Kept};
 
-/// The first byte of every snapshot.
-const FORMAT: u8 = 2;
+/// The first byte of every snapshot. Snapshots of other formats do not read: what a kind keeps in them cannot always be made of what
+/// it kept before, and the log has all of it.
+pub const FORMAT: u8 = 2;
 
 /// Events, times, clocks and the number of aggregates take at most this many bytes.
 const HEAD: usize = 76;

@@ -7,7 +7,7 @@
 use crate::config::{self, Change};
 use crate::decode::Plan;
 use crate::definitions::Definitions;
-use crate::partial::Fold;
+use crate::partial::{FORMAT, Fold};
 use crate::store::{self, Merge, Redefinition, Store, summary};
 use anyhow::{Context as _, anyhow};
 use std::fmt;
@@ -69,6 +69,17 @@ pub fn refusal(stored: &str, configured: &str) -> anyhow::Error {
     match config::definitions_diff(stored, configured) {
         Ok(changes) => Redefined { changes, from_now: false }.into(),
         Err(why) => anyhow!("this store was built with other definitions: {why}"),
+    }
+}
+
+/// Refuses a store whose states another version of huntline wrote in another format: one by one, its hunts would wait for an operator.
+pub async fn readable(store: &Store) -> anyhow::Result<()> {
+    match store.format().await? {
+        Some(found) if found != FORMAT => Err(anyhow!(
+            "this store's states have format {found}, this version of huntline reads and writes format {FORMAT}: \
+             `huntline rebuild` folds the log again into states of its own format; until then the version that wrote them can go on"
+        )),
+        _ => Ok(()),
     }
 }
 

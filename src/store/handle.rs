@@ -182,6 +182,11 @@ impl Store {
         either!(self, store => store.bind(binding).await)
     }
 
+    /// The first byte of a state, of whichever partial: its format. `None`: no state was ever saved.
+    pub async fn format(&self) -> Result<Option<u8>> {
+        either!(self, store => store.format().await)
+    }
+
     /// Takes the partition: from now on only this epoch and owner can commit it.
     pub async fn claim(&self, partition: &PartitionId, owner: &Owner) -> Result<Claimed> {
         either!(self, store => store.claim(partition.clone(), owner.clone()).await)

@@ -333,6 +333,10 @@ impl Postgres {
         .await
     }
 
+    pub(super) async fn format(&self) -> Result<Option<u8>> {
+        self.call(Use::Read, self.shared.limits.call, "look at a state", |session| Box::pin(read::format(session))).await
+    }
+
     pub(super) async fn audit(&self) -> Result<Audit> {
         self.call(Use::Read, self.shared.limits.migration, "audit the store", |session| Box::pin(audit::audit(session, None)))
             .await

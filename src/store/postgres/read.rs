@@ -21,6 +21,12 @@ pub(super) async fn ping(session: &mut Session) -> Result<(), Fault> {
     Ok(())
 }
 
+pub(super) async fn format(session: &mut Session) -> Result<Option<u8>, Fault> {
+    let read = "SELECT substring(state FROM 1 FOR 1) FROM huntline.partials WHERE state IS NOT NULL LIMIT 1";
+    let row = session.client.query_opt(read, &[]).await?;
+    Ok(row.and_then(|row| row.get::<_, &[u8]>(0).first().copied()))
+}
+
 /// The columns of `partials` that [`snapshot`] reads, in its order.
 macro_rules! snapshot_columns {
     () => {

@@ -231,6 +231,10 @@ impl Sqlite {
         self.call(&self.reader, "load partials", move |connection| audit::partials(connection, &partition, &hunts)).await
     }
 
+    pub(super) async fn format(&self) -> Result<Option<u8>> {
+        self.call(&self.reader, "look at a state", |connection| read::format(connection)).await
+    }
+
     pub(super) async fn audit(&self) -> Result<Audit> {
         self.call_within(PATIENCE, &self.reader, "audit the store", |connection| audit::audit(connection, None)).await
     }

@@ -11,9 +11,15 @@ use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
 use crate::time::Micros;
-use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
 
 type Result<T> = std::result::Result<T, Fault>;
+
+pub(super) fn format(connection: &Connection) -> Result<Option<u8>> {
+    let read = "SELECT substr(state, 1, 1) FROM partials WHERE state IS NOT NULL LIMIT 1";
+    let first: Option<Vec<u8>> = connection.query_row(read, [], |row| row.get(0)).optional()?;
+    Ok(first.and_then(|byte| byte.first().copied()))
+}
 
 /// The columns of `partials` that [`snapshot`] reads, in its order.
 const SNAPSHOT: &str = "p.hunt_id, p.state, p.view, p.events, p.first_event_at, p.last_event_at, p.hunt_clock, p.partition_clock, \
