@@ -60,6 +60,11 @@ pub enum News {
     Released {
         partition: PartitionId,
     },
+    /// Given up at once, by the claim of this epoch.
+    Abandoned {
+        partition: PartitionId,
+        epoch: Epoch,
+    },
     /// Reading or the store's answers make no sense: claim again from what is saved.
     Broken {
         partition: PartitionId,
@@ -506,9 +511,12 @@ message!(Halted, act, Halted(why), _ctx, act.halted = Some(why));
 pub struct Release;
 message!(Release, act, Release, ctx, act.step(Input::Release, ctx));
 
-/// End at once; somebody else may have the partition.
+/// End at once; somebody else may have the partition. `News::Abandoned` follows.
 pub struct Abandon;
-message!(Abandon, _act, Abandon, ctx, ctx.stop());
+message!(Abandon, act, Abandon, ctx, {
+    act.tell(News::Abandoned { partition: act.partition.clone(), epoch: act.machine.epoch() });
+    ctx.stop();
+});
 
 /// The hunt's partial of this partition, if its actor runs and is live.
 pub struct View(pub String);

@@ -20,6 +20,7 @@ use crate::hunt::Hook;
 use crate::metrics::{self, Rebalance};
 use crate::partial::Fold;
 use crate::partition;
+use crate::position::Epoch;
 use crate::record::PartitionId;
 use crate::source::{Command, Event, reader::Reader};
 use crate::store::{self, Identity, Merge, Owner, Status, Store, summary};
@@ -83,6 +84,8 @@ struct Daemon {
     fences: VecDeque<(Instant, PartitionId)>,
     /// When to claim a partition again.
     again: Vec<(Instant, PartitionId)>,
+    /// Lost to the group since the last look around, with the epochs of our claims.
+    abandoned: Vec<(PartitionId, Epoch)>,
     server: actix_web::dev::ServerHandle,
     /// Tells streams to end.
     closing: tokio::sync::watch::Sender<bool>,
@@ -115,6 +118,7 @@ impl Daemon {
         }
 
         let store = Store::open(&store_target(&settings.store), !options.no_migrate).await?;
+        redefine::readable(&store).await?;
         let bound = Identity {
             cluster: identity.cluster.clone(),
             group: reader.group().to_owned(),
@@ -207,6 +211,7 @@ impl Daemon {
             revoking: Vec::new(),
             fences: VecDeque::new(),
             again: Vec::new(),
+            abandoned: Vec::new(),
             server: handle,
             closing,
         })
@@ -359,6 +364,9 @@ impl Daemon {
                 }
                 self.claim_again(partition, Duration::from_millis(200 + fastrand::u64(..1300)));
             }
+            // By a daemon that was frozen: it may hear that its partitions are lost before the store refuses it anything.
+            News::Abandoned { partition, epoch } if epoch > Epoch(0) => self.abandoned.push((partition, epoch)),
+            News::Abandoned { .. } => {}
             News::Broken { partition, why } => {
                 tracing::error!(%partition, %why, "the partition is claimed again");
                 self.claim_again(partition, Duration::from_secs(1));
@@ -381,6 +389,10 @@ impl Daemon {
         let due: Vec<PartitionId> = self.again.extract_if(.., |(at, _)| *at <= now).map(|(_, partition)| partition).collect();
         for partition in due {
             self.begin(partition);
+        }
+        if !self.abandoned.is_empty() {
+            let (store, owner) = (self.ports.store.clone(), self.ports.owner.id.clone());
+            actix::spawn(count_taken_over(store, owner, std::mem::take(&mut self.abandoned)));
         }
         let ended = |actor: &Option<Addr<PartitionActor>>| actor.as_ref().is_some_and(|actor| !actor.connected());
         let dead: Vec<PartitionId> = self.assigned.iter().filter(|(_, actor)| ended(actor)).map(|(id, _)| id.clone()).collect();
@@ -428,6 +440,7 @@ impl Daemon {
                 Ok(Some(News::Released { partition } | News::Fenced { partition, .. } | News::Broken { partition, .. })) => {
                     releasing.retain(|other| *other != partition);
                 }
+                Ok(Some(News::Abandoned { .. })) => {}
                 Ok(Some(News::Fatal(why))) => tracing::error!("{why}"),
                 Ok(None) => break,
                 Err(_) => {
@@ -499,6 +512,27 @@ pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
             let deltas: Result<Vec<_>, _> = partitions.iter().map(|bytes| fold.rollup().decode(bytes)).collect();
             Ok(fold.rollup().values(&deltas.map_err(|error| error.to_string())?))
         }),
+    }
+}
+
+/// Counts as fenced what others have claimed of `lost`, partitions with the epochs of this `owner`'s claims: nothing more of it is saved
+/// here. What nobody has claimed was lost, not fenced.
+async fn count_taken_over(store: Store, owner: String, lost: Vec<(PartitionId, Epoch)>) {
+    let claims = match store.partitions().await {
+        Ok(claims) => claims,
+        Err(error) => {
+            metrics::store_errors(&error).increment(1);
+            return tracing::warn!(%error, "whether others have claimed the partitions that were lost is not known");
+        }
+    };
+    for (partition, epoch) in lost {
+        let Some(claim) = claims.iter().find(|claim| claim.partition == partition) else { continue };
+        let by = claim.owner.as_ref().map_or("nobody", |owner| &*owner.id);
+        // The group may have given it back to us already: then ours is the claim after another's.
+        if claim.epoch.0 > epoch.0 + i64::from(by == owner) {
+            metrics::fenced().increment(1);
+            tracing::warn!(%partition, ours = %epoch, found = %claim.epoch, by, "fenced: another owner had claimed the partition before it was lost");
+        }
     }
 }
 
