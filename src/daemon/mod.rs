@@ -117,8 +117,9 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
 
-        let store = Store::open(&store_target(&settings.store), !options.no_migrate).await?;
-        redefine::readable(&store).await?;
+        let target = store_target(&settings.store);
+        redefine::readable(&target).await?;
+        let store = Store::open(&target, !options.no_migrate).await?;
         let bound = Identity {
             cluster: identity.cluster.clone(),
             group: reader.group().to_owned(),

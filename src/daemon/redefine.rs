@@ -8,7 +8,7 @@ use crate::config::{self, Change};
 use crate::decode::Plan;
 use crate::definitions::Definitions;
 use crate::partial::{FORMAT, Fold};
-use crate::store::{self, Merge, Redefinition, Store, summary};
+use crate::store::{self, Merge, Redefinition, Store, Target, summary};
 use anyhow::{Context as _, anyhow};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,11 +73,12 @@ pub fn refusal(stored: &str, configured: &str) -> anyhow::Error {
 }
 
 /// Refuses a store whose states another version of huntline wrote in another format: one by one, its hunts would wait for an operator.
-pub async fn readable(store: &Store) -> anyhow::Result<()> {
-    match store.format().await? {
+/// To be asked before the schema is touched, so that the other version can still go on.
+pub async fn readable(target: &Target) -> anyhow::Result<()> {
+    match Store::format(target).await? {
         Some(found) if found != FORMAT => Err(anyhow!(
-            "this store's states have format {found}, this version of huntline reads and writes format {FORMAT}: \
-             `huntline rebuild` folds the log again into states of its own format; until then the version that wrote them can go on"
+            "this store's states have format {found}, this version of huntline reads and writes format {FORMAT}: `huntline migrate` and \
+             then `huntline rebuild` fold the log again into states of its own format; before that, the version that wrote them can go on"
         )),
         _ => Ok(()),
     }

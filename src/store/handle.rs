@@ -137,6 +137,14 @@ impl Store {
         }
     }
 
+    /// The first byte of a state, of whichever partial, under any version of the schema: its format. `None`: no state was ever saved.
+    pub async fn format(target: &Target) -> Result<Option<u8>> {
+        match target {
+            Target::Postgres { url, password } => Postgres::format(url, password.as_deref()).await,
+            Target::Sqlite { path } => Sqlite::format(path).await,
+        }
+    }
+
     /// Creates or upgrades the schema; says what was found before.
     pub async fn migrate(target: &Target) -> Result<SchemaVersion> {
         match target {
@@ -180,11 +188,6 @@ impl Store {
             compare,
         };
         either!(self, store => store.bind(binding).await)
-    }
-
-    /// The first byte of a state, of whichever partial: its format. `None`: no state was ever saved.
-    pub async fn format(&self) -> Result<Option<u8>> {
-        either!(self, store => store.format().await)
     }
 
     /// Takes the partition: from now on only this epoch and owner can commit it.

@@ -152,6 +152,11 @@ impl Postgres {
         Self::new(url, password, Limits::default(), HOME)?.read_version().await
     }
 
+    pub async fn format(url: &str, password: Option<&str>) -> Result<Option<u8>> {
+        let store = Self::new(url, password, Limits::default(), HOME)?;
+        store.call(Use::Read, store.shared.limits.call, "look at a state", |session| Box::pin(read::format(session))).await
+    }
+
     pub async fn migrate(url: &str, password: Option<&str>) -> Result<SchemaVersion> {
         Self::new(url, password, Limits::default(), HOME)?.run_migrations().await
     }
@@ -331,10 +336,6 @@ impl Postgres {
             Box::pin(audit::partials(session, partition, hunts))
         })
         .await
-    }
-
-    pub(super) async fn format(&self) -> Result<Option<u8>> {
-        self.call(Use::Read, self.shared.limits.call, "look at a state", |session| Box::pin(read::format(session))).await
     }
 
     pub(super) async fn audit(&self) -> Result<Audit> {

@@ -9,6 +9,7 @@ use super::super::{
 use super::connect::Session;
 use super::fault::Fault;
 use super::instant::Instant;
+use super::schema;
 use crate::outcome::{Counts, Reason};
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -22,6 +23,9 @@ pub(super) async fn ping(session: &mut Session) -> Result<(), Fault> {
 }
 
 pub(super) async fn format(session: &mut Session) -> Result<Option<u8>, Fault> {
+    if schema::version(session).await?.found == 0 {
+        return Ok(None);
+    }
     let read = "SELECT substring(state FROM 1 FOR 1) FROM huntline.partials WHERE state IS NOT NULL LIMIT 1";
     let row = session.client.query_opt(read, &[]).await?;
     Ok(row.and_then(|row| row.get::<_, &[u8]>(0).first().copied()))

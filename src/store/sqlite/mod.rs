@@ -94,6 +94,17 @@ impl Sqlite {
         .await
     }
 
+    pub async fn format(path: &Path) -> Result<Option<u8>> {
+        let path = path.to_owned();
+        aside(move || {
+            if !path.exists() {
+                return Ok(None);
+            }
+            read::format(&connect(&path, false)?).map_err(|e| fault(&place(&path), &e))
+        })
+        .await
+    }
+
     pub async fn migrate(path: &Path) -> Result<SchemaVersion> {
         let path = path.to_owned();
         aside(move || schema::migrate(&mut connect(&path, true)?, &place(&path))).await
@@ -229,10 +240,6 @@ impl Sqlite {
 
     pub(super) async fn partials(&self, partition: PartitionId, hunts: Vec<String>) -> Result<(Position, Vec<Snapshot>)> {
         self.call(&self.reader, "load partials", move |connection| audit::partials(connection, &partition, &hunts)).await
-    }
-
-    pub(super) async fn format(&self) -> Result<Option<u8>> {
-        self.call(&self.reader, "look at a state", |connection| read::format(connection)).await
     }
 
     pub(super) async fn audit(&self) -> Result<Audit> {

@@ -15,7 +15,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_fr
 
 type Result<T> = std::result::Result<T, Fault>;
 
-pub(super) fn format(connection: &Connection) -> Result<Option<u8>> {
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<Option<u8>> {
+    if super::schema::version(connection)?.found == 0 {
+        return Ok(None);
+    }
     let read = "SELECT substr(state, 1, 1) FROM partials WHERE state IS NOT NULL LIMIT 1";
     let first: Option<Vec<u8>> = connection.query_row(read, [], |row| row.get(0)).optional()?;
     Ok(first.and_then(|byte| byte.first().copied()))

@@ -60,8 +60,8 @@ async fn upgraded(target: Target) {
     let mut commit = checkpoint(&a0(), &claimed, "new");
     commit.rollup = Some(b"1".to_vec());
     commit.partials = vec![snapshot("h", 7)];
-    assert_eq!(store.format().await.unwrap(), None);
+    assert_eq!(Store::format(&target).await.unwrap(), None);
     store.checkpoint(Arc::new(commit), merge()).await.unwrap();
-    assert_eq!(store.format().await.unwrap(), Some(b'7'));
+    assert_eq!(Store::format(&target).await.unwrap(), Some(b'7'));
     assert_eq!(json(&store.rollup().await.unwrap()[0].value), json("[1]"));
 }
