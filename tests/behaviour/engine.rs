@@ -27,13 +27,15 @@ pub struct Case {
     /// Records at which the fold is to fail.
     pub failing: LeftOut,
     pub max_state: usize,
+    /// A hunt goes through its snapshot at one of so many events; 0: at none.
+    pub saved_every: u8,
     /// Decides how records are batched and when snapshots are taken.
     pub seed: u64,
 }
 
 impl Case {
     pub fn new(name: String, toml: String, stream: Vec<(Partition, Record)>) -> Case {
-        Case { name, toml, stream, failing: LeftOut::new(), max_state: 8 << 20, seed: 0 }
+        Case { name, toml, stream, failing: LeftOut::new(), max_state: 8 << 20, saved_every: 8, seed: 0 }
     }
 
     /// Folds it both ways. Panics at a difference, with the record after which it first shows.
@@ -103,6 +105,7 @@ fn logged(stream: &[(Partition, Record)]) -> Log {
 pub struct Engine {
     definitions: Definitions,
     max_state: usize,
+    saved_every: u8,
     shards: BTreeMap<Partition, Shard>,
     /// By aggregate, applied events that one of its windows refused.
     late: BTreeMap<String, u64>,
@@ -142,6 +145,7 @@ impl Engine {
         Engine {
             definitions: settings.definitions,
             max_state: case.max_state,
+            saved_every: case.saved_every,
             shards: BTreeMap::new(),
             late: BTreeMap::new(),
             left_out: case.failing.clone(),
@@ -184,7 +188,7 @@ impl Engine {
     }
 
     fn step(&mut self, partition: &Partition, batch: &Batch, decoded: &Decoded, index: usize) {
-        let Engine { definitions, shards, late, left_out, rng, max_state } = self;
+        let Engine { definitions, shards, late, left_out, rng, max_state, saved_every } = self;
         let shard = shards.get_mut(partition).expect("the batch's partition");
         let (event, record) = (&decoded.events[index], &batch.records[index]);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("a hunt is UTF-8");
@@ -203,30 +207,35 @@ impl Engine {
             (Verdict::Event, None) => panic!("an event without a hunt at {} of {partition:?}", record.offset),
             (Verdict::Event, Some(hunt)) => {
                 let place = (partition.0.clone(), partition.1, record.offset.0);
-                let seat = shard.seats.remove(hunt).unwrap_or_else(|| Seat::new(&shard.fold));
-                let mut next = seat.clone();
-                let folded = shard.fold.apply(&mut next.partial, batch, decoded, index, shard.clock, &mut next.delta);
-                let (seat, reason) = match (folded, left_out.get(&place)) {
+                let mut seat = shard.seats.remove(hunt).unwrap_or_else(|| Seat::new(&shard.fold));
+                let failing = left_out.get(&place).cloned();
+                let before = failing.is_some().then(|| seat.clone());
+                let folded = shard.fold.apply(&mut seat.partial, batch, decoded, index, shard.clock, &mut seat.delta);
+                let reason = match (folded, failing) {
                     (Folded::Duplicate, _) => {
                         shard.counts.duplicate += 1;
-                        (next, None)
+                        None
                     }
-                    (_, Some(reason)) => (seat, Some(reason.clone())),
+                    (_, Some(reason)) => {
+                        seat = before.expect("kept for this");
+                        Some(reason)
+                    }
                     (Folded::Applied { late: bits }, None) => {
                         shard.counts.applied += 1;
                         shard.counts.late += i64::from(bits != 0);
                         for (_, aggregate) in definitions.aggregates.iter().enumerate().filter(|(bit, _)| bits & 1 << bit != 0) {
                             *late.entry(aggregate.name.clone()).or_default() += 1;
                         }
-                        (next, None)
+                        None
                     }
                     (Folded::StateFull { bytes }, None) => {
                         assert!(bytes > *max_state, "{bytes} bytes are within {max_state}");
                         left_out.insert(place, "state_full".to_owned());
-                        (next, Some("state_full".to_owned()))
+                        Some("state_full".to_owned())
                     }
                 };
-                let seat = if rng.u8(..8) == 0 { shard.saved(seat, *max_state) } else { seat };
+                let saves = *saved_every > 0 && rng.u8(..*saved_every) == 0;
+                let seat = if saves { shard.saved(seat, *max_state) } else { seat };
                 if seat.partial.events > 0 {
                     shard.seats.insert(hunt.clone(), seat);
                 }

@@ -2,19 +2,20 @@
 //! and afterwards the hunt is right again, or its one event is a dead letter.
 //!
 //! The failure and the wait are planted in the daemon by its test hooks.
-#![cfg(feature = "test-hooks")]
 
-use crate::harness::daemon::{Daemon, Setup};
+use crate::harness::daemon::Daemon;
 use crate::harness::{Scratch, await_until, postgres};
 use crate::oracle::LeftOut;
 use crate::oracle::records::Options;
 use crate::platform::{Platform, compare_hunts, query};
+use crate::victims::{self, Victim};
 use std::fs;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
+#[cfg_attr(not(feature = "test-hooks"), ignore = "needs the feature test-hooks")]
 fn a_hunt_that_fails_once_waits_alone_and_is_right_again() {
     let store = postgres::shared().create_database();
     let mut platform = Platform::new("isolation", (2, 1), options(31));
@@ -32,6 +33,7 @@ fn a_hunt_that_fails_once_waits_alone_and_is_right_again() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "test-hooks"), ignore = "needs the feature test-hooks")]
 fn an_event_that_always_fails_becomes_a_dead_letter_and_its_hunt_goes_on() {
     let store = postgres::shared().create_database();
     let mut platform = Platform::new("isolation-always", (2, 1), options(32));
@@ -48,7 +50,7 @@ fn an_event_that_always_fails_becomes_a_dead_letter_and_its_hunt_goes_on() {
 
     fs::write(gate.join("open"), "").expect("open the gate");
     platform.await_saved(&store);
-    let left_out = LeftOut::from([(victim.place.clone(), "failed".to_owned())]);
+    let left_out = victims::left_out(std::slice::from_ref(&victim));
     platform.assert_store_says(&store, &platform.said(&left_out));
     platform.assert_api_says(&daemon, &platform.said(&left_out));
     assert!(daemon.metric("huntline_hunt_restarts_total", &[]) >= 2.0, "it is tried once more from clean state");
@@ -69,53 +71,9 @@ fn options(seed: u64) -> Options {
     Options { seed, hunts: 80, wandering: 0.2, ..Options::default() }
 }
 
-/// An event that would be applied, and its hunt.
-struct Victim {
-    hunt: String,
-    place: (String, i32, i64),
-}
-
-impl Victim {
-    /// One that stands this far into its partition.
-    fn of(platform: &Platform, share: f64) -> Victim {
-        let partition = (platform.topics[0].name.clone(), 1);
-        let records = &platform.log[&partition];
-        let said = platform.said(&LeftOut::new());
-        let from = (records.len() as f64 * share) as usize;
-        for record in &records[from..] {
-            let place = (partition.0.clone(), partition.1, record.offset);
-            let Some(Ok(hunt)) = record.key.clone().map(String::from_utf8) else { continue };
-            // A hook knows hunts and offsets alone; and colons part them.
-            let elsewhere = |(other, records): (&(String, i32), &Vec<crate::oracle::Record>)| {
-                *other != partition && records.iter().any(|other| other.offset == record.offset)
-            };
-            let shared = said.hunts.get(&hunt).is_some_and(|said| said.partials > 1);
-            if !shared || !hunt.starts_with("hunt-") {
-                continue;
-            }
-            let unlucky = platform.log.iter().filter(|of| elsewhere(*of)).any(|(other, records)| {
-                let at = records.binary_search_by_key(&record.offset, |other| other.offset).expect("found just now");
-                let bytes = [records[at].key.as_deref(), records[at].value.as_deref()];
-                *other != partition && bytes.into_iter().flatten().any(|bytes| String::from_utf8_lossy(bytes).contains(&hunt))
-            });
-            if unlucky {
-                continue;
-            }
-            let left_out = LeftOut::from([(place.clone(), "failed".to_owned())]);
-            if platform.said(&left_out).partitions[&partition].dead_letters.iter().any(|letter| letter.reason == "failed") {
-                return Victim { hunt, place };
-            }
-        }
-        panic!("no such event");
-    }
-}
-
 /// A daemon in which the victim fails, and lost hunts wait for a file `open` in the directory.
 fn start(platform: &Platform, store: &str, victim: &Victim, times: &str) -> (Daemon, Scratch) {
-    let gate = Scratch::new("gate");
-    let setup = Setup::new(&platform.config(store, "200ms", ""))
-        .env("HUNTLINE_TEST_PANIC", &format!("{}:{}:{times}", victim.hunt, victim.place.2))
-        .env("HUNTLINE_TEST_GATE", gate.join("open").to_str().expect("a path"));
+    let (setup, gate) = victims::setup(&platform.config(store, "200ms", ""), std::slice::from_ref(victim), times);
     (setup.start(), gate)
 }
 

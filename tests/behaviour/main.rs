@@ -29,3 +29,4 @@ mod stalls;
 mod store_contract;
 mod tidy;
 mod verify;
+mod victims;

@@ -1,15 +1,17 @@
 //! **Recovery**: the daemon killed at random moments, some between a COMMIT and its answer, and PostgreSQL stopped under it, while
 //! records keep coming; at the end every row is what the oracle says.
 //!
-//! A fault counts only if it struck: work was under way, and the daemon had got somewhere since its last start.
+//! A fault counts only if it struck: work was under way, and the daemon had got somewhere since its last start. Some hunts' folds fail
+//! meanwhile, and some states grow full, so that every outcome and every reason of a dead letter is among what must be exact.
 
+use crate::engine::{Case, Engine};
 use crate::harness::daemon::Daemon;
 use crate::harness::postgres::{self, Postgres, Stop};
 use crate::harness::proxy::{CommitFault, Proxy};
 use crate::harness::{await_until, kafka::Kafka};
-use crate::oracle::LeftOut;
 use crate::oracle::records::{Options, Topic};
 use crate::platform::{Platform, ends, everything_happens, options, positions};
+use crate::victims::{self, Victim};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -22,6 +24,10 @@ const CHUNK: usize = 1_000;
 /// Faults that may fail to strike before the test gives up.
 const VAIN: usize = 20;
 const SOON: Duration = Duration::from_secs(60);
+/// The state of one hunt comes to pass this.
+const MAX_STATE: usize = 14 << 10;
+/// Hunts whose folds failed wait until no more than this many faults are to come.
+const LAGGING_UNTIL: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -44,17 +50,22 @@ fn faults(rng: &mut Rng) -> Vec<Fault> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "test-hooks"), ignore = "needs the feature test-hooks")]
 fn twenty_kills_and_five_outages_leave_every_row_exact() {
     let mut rng = Rng::with_seed(20);
     let server = Postgres::start(&postgres::Options { fsync: false, ..postgres::Options::default() });
     let store = server.create_database();
     let proxy = Proxy::start(server.port());
-    let mut platform = Platform::new("recovery", (4, 2), Options { seed: 11, hunts: 2_000, step_ms: 20, ..options() });
+    let mut platform =
+        Platform::new("recovery", (4, 2), Options { seed: 11, hunts: 2_000, step_ms: 20, crowd: 0.004, ..options() });
     // A static member has its partitions back at once.
     let config = platform.config(&proxy.url(&store), "300ms", "instance = \"recovering\"");
+    let config = format!("{config}[failure]\nmax_state = \"{MAX_STATE}B\"\n");
     let (kafka, topics) = (platform.kafka, platform.topics.clone());
+    platform.send(RATION);
+    let victims = Victim::in_every_partition(&platform, 0.3);
 
-    let sent = AtomicUsize::new(0);
+    let sent = AtomicUsize::new(platform.sent);
     std::thread::scope(|scope| {
         let (rations, granted) = mpsc::channel::<usize>();
         let (platform, sent) = (&mut platform, &sent);
@@ -66,8 +77,8 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
                 }
             }
         });
-        let _ = rations.send(RATION);
-        let mut daemon = Daemon::start(&config);
+        let (setup, gate) = victims::setup(&config, &victims, "always");
+        let mut daemon = setup.start();
         let mut field = Field { daemon: &mut daemon, server: &server, store: &store, proxy: &proxy, kafka, topics: &topics };
         let (mut open, mut vain, mut granted) = (faults(&mut rng), 0, RATION);
         let mut base = 0;
@@ -79,6 +90,16 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
             await_until(SOON, "more is sent", || (sent.load(Ordering::SeqCst) >= target.min(granted)).then_some(()));
             let struck = field.strike(fault, base, &mut rng);
             base = field.position();
+            if open.len() == LAGGING_UNTIL && !gate.join("open").exists() {
+                // As the kills so far left it.
+                let held =
+                    || Ok::<_, String>(postgres::query(&store, "SELECT sum(held) FROM huntline.partitions")?[0][0].clone());
+                await_until(SOON, "records are held", || match held()?.as_deref() {
+                    None | Some("0") => Err("nothing is held".to_owned()),
+                    _ => Ok(()),
+                });
+                std::fs::write(gate.join("open"), "").expect("open the gate");
+            }
             if !struck {
                 vain += 1;
                 assert!(vain <= VAIN, "{fault:?} found no work under way");
@@ -100,8 +121,24 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
     });
     assert!(platform.aborted > 0 && platform.sent >= RECORDS);
     platform.await_saved(&store);
-    let said = platform.said(&LeftOut::new());
+    // Whatever struck, the states that grew full are those that do where nothing strikes.
+    let mut undisturbed = Engine::new(&Case {
+        failing: victims::left_out(&victims),
+        max_state: MAX_STATE,
+        saved_every: 0,
+        ..Case::new("recovery".to_owned(), config, Vec::new())
+    });
+    for (partition, records) in &platform.log {
+        for batch in records.chunks(500) {
+            undisturbed.take(partition, &batch.iter().collect::<Vec<_>>());
+        }
+    }
+    let said = platform.said(&undisturbed.left_out);
     everything_happens(&said);
+    let letters = || said.partitions.values().flat_map(|of| &of.dead_letters);
+    for reason in ["failed", "state_full"] {
+        assert!(letters().any(|letter| letter.reason == reason), "no dead letter is {reason}");
+    }
     platform.assert_store_says(&store, &said);
 }
 

@@ -27,6 +27,8 @@ pub struct Options {
     pub tombstones: f64,
     /// Share of records that come in another partition than their hunt's own, so that hunts have several partials.
     pub wandering: f64,
+    /// Share of records that are of one hunt, each of a player never seen before, so that its state grows and grows.
+    pub crowd: f64,
     /// Share of records before which the whole platform was silent for up to three hours.
     pub silences: f64,
     /// Share of good events with strange but harmless members: the limits of numbers, repeated members, unread nonsense.
@@ -67,6 +69,7 @@ impl Default for Options {
             bad: 0.03,
             tombstones: 0.01,
             wandering: 0.05,
+            crowd: 0.0,
             silences: 0.001,
             strange: 0.1,
             start_ms: 1_704_067_200_000,
@@ -99,6 +102,9 @@ pub struct Records {
 /// Enough to reach outside of a memory of 32 ids.
 const RECENT: usize = 60;
 
+/// The hunt of a crowd, the first with a plain name.
+const CROWDED: usize = 10;
+
 /// Of steps 2 to 5.
 pub const REASONS: [&str; 10] =
     ["too_large", "no_hunt", "bad_hunt", "not_json", "too_deep", "not_object", "no_type", "bad_time", "ahead", "wrong_type"];
@@ -113,7 +119,8 @@ impl Iterator for Records {
         self.sent += 1;
         self.advance();
 
-        let hunt_number = (self.rng.f64().powf(self.options.skew) * self.options.hunts as f64) as usize;
+        let crowding = self.options.crowd > 0.0 && self.chance(self.options.crowd);
+        let hunt_number = if crowding { CROWDED } else { self.hunt_number() };
         let hunt = hunt_id(hunt_number);
         let (partition, at) = self.partition(hunt_number);
         let kind = self.rng.f64();
@@ -174,6 +181,10 @@ impl Records {
         }
     }
 
+    fn hunt_number(&mut self) -> usize {
+        (self.rng.f64().powf(self.options.skew) * self.options.hunts as f64) as usize
+    }
+
     fn partition(&mut self, hunt_number: usize) -> (Partition, HuntAt) {
         let all: usize = self.options.topics.iter().map(|t| t.partitions as usize).sum();
         let mut number = if self.chance(self.options.wandering) { self.rng.usize(..all) } else { hunt_number % all };
@@ -226,6 +237,8 @@ impl Records {
         };
         let player = self.rng.usize(..50);
         let player = if self.chance(0.1) { player.to_string() } else { format!("\"player-{player}\"") };
+        let newcomer = self.options.crowd > 0.0 && hunt == hunt_id(CROWDED);
+        let player = if newcomer { format!("\"newcomer-{}\"", self.sent) } else { player };
         let clue = format!("\"clue-{}\"", self.rng.usize(..20));
         let mut data = vec![("hunt_id".to_owned(), Json::text(hunt).to_string())];
         match kind {
