@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0002_rollup.sql"),
     include_str!("../migrations/postgres/0003_definitions.sql"),
     include_str!("../migrations/postgres/0004_saved.sql"),
+    include_str!("../migrations/postgres/0005_compression.sql"),
 ];
 
 /// The advisory lock that migrating, binding and whatever changes the definitions take: "huntline" as a number.
