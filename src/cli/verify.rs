@@ -1,30 +1,44 @@
 //! **`huntline verify`**: folds the log again, one partition at a time, and compares every partial
-//! with the store's, byte for byte. It reads beside working daemons and changes nothing.
+//! with the store's, byte for byte, and every dead letter. Then it makes from the stored states what
+//! readers are shown, page by page. It reads beside working daemons and changes nothing.
 //!
 //! What the store says is read in one short transaction at the beginning. Where states differ their
-//! hunts are looked at again, each alone, to say which part differs and from which record on.
+//! hunts are looked at again, each alone, to say which part differs and from which record on. What is
+//! compared later is read later: it does not change below the positions read first, or is one moment.
+
+mod report;
 
 use super::Files;
 use super::history::{Folded, History, OnGap};
 use super::progress::{Progress, per_second};
 use crate::config;
 use crate::daemon::store_target;
+use crate::decode::Plan;
 use crate::decode::hunt_hash;
 use crate::outcome::Reason;
+use crate::partial::Fold;
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use crate::refold::Given;
 use crate::source::reader::Reader;
-use crate::store::{AuditedPartition, LetterFilter, Store};
-use crate::verify::{self, Difference, SecondLook};
+use crate::store::{self, AuditedLetter, AuditedPartition, LetterFilter, ShownPage, Store};
+use crate::verify::{self, Difference, LetterCheck, Letters, SecondLook};
 use anyhow::Context as _;
-use indicatif::HumanCount;
-use serde::Serialize;
+use report::{Report, TooShort};
+use std::collections::HashSet;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use tokio::task::JoinHandle;
 
 /// Of one partition, so many hunts that differ are looked at again; the others are only named.
 const DETAILED: usize = 100;
+/// Of so many hunts what readers are shown is told where it differs; how many more there are is said in one line.
+const SHOWN_DETAILED: usize = 1000;
+/// Hunts in a page of them, and dead letters in one.
+const HUNTS: u32 = 1000;
+const LETTERS: u32 = 5000;
+/// Offsets in one question.
+const OFFSETS: usize = 1000;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
@@ -61,15 +75,21 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
         runtime,
         store,
         hunt: args.hunt.clone(),
+        letters_are_kept: settings.dead_letters_keep.is_none(),
     };
     let begun = Instant::now();
     let mut report = Report::default();
+    let mut differing = HashSet::new();
     let partitions: Vec<&AuditedPartition> = audit.partitions.iter().filter(|of| of.position.is_some()).collect();
     let records: i64 = partitions.iter().map(|of| of.counts.records).sum();
     let mut progress = Progress::new("verified", records.max(0) as u64);
     for partition in partitions {
         progress.at(&partition.partition);
-        verifier.partition(partition, &mut report, &mut progress)?;
+        verifier.partition(partition, &mut report, &mut differing, &mut progress)?;
+    }
+    if let Some(first) = audit.partitions.first() {
+        progress.at("what readers are shown");
+        verifier.shown(&first.partition.topic, &differing, &mut report)?;
     }
     progress.end();
     report.seconds = begun.elapsed().as_secs_f64();
@@ -82,71 +102,24 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     Ok(report.exit_code())
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    partitions: u64,
-    records: u64,
-    partials: u64,
-    seconds: f64,
-    records_per_second: u64,
-    differences: Vec<Difference>,
-    too_short: Vec<TooShort>,
-}
-
-/// A partition whose records the log no longer has from where it began.
-#[derive(Debug, Serialize)]
-struct TooShort {
-    topic: String,
-    partition: i32,
-    start: Position,
-    first_offset: Position,
-}
-
-impl Report {
-    fn exit_code(&self) -> u8 {
-        match (self.differences.is_empty(), self.too_short.is_empty()) {
-            (false, _) => 1,
-            (true, false) => 3,
-            (true, true) => 0,
-        }
-    }
-
-    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        for difference in &self.differences {
-            writeln!(out, "{difference}")?;
-        }
-        for TooShort { topic, partition, start, first_offset } in &self.too_short {
-            writeln!(out, "{topic}/{partition}: cannot be verified: it began at {start}, the log begins at {first_offset}")?;
-        }
-        let took = Duration::from_secs_f64(self.seconds);
-        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
-        writeln!(
-            out,
-            "{} {partitions}, {} records, {} partials compared in {:.1} s, {} records/s",
-            self.partitions,
-            HumanCount(self.records),
-            HumanCount(self.partials),
-            took.as_secs_f64(),
-            HumanCount(self.records_per_second),
-        )?;
-        match (self.differences.len(), self.too_short.len()) {
-            (0, 0) => writeln!(out, "the store is what the log gives"),
-            (0, short) => writeln!(out, "no difference where the log reaches back; {short} partitions could not be verified"),
-            (1, _) => writeln!(out, "1 difference"),
-            (differences, _) => writeln!(out, "{differences} differences"),
-        }
-    }
-}
-
 struct Verifier {
     history: History,
     runtime: tokio::runtime::Runtime,
     store: Store,
     hunt: Option<String>,
+    /// No time takes dead letters away.
+    letters_are_kept: bool,
 }
 
 impl Verifier {
-    fn partition(&self, audited: &AuditedPartition, report: &mut Report, progress: &mut Progress) -> anyhow::Result<()> {
+    /// `differing` is told the hunts whose states differ.
+    fn partition(
+        &self,
+        audited: &AuditedPartition,
+        report: &mut Report,
+        differing: &mut HashSet<String>,
+        progress: &mut Progress,
+    ) -> anyhow::Result<()> {
         let id = &audited.partition;
         let (low, end) = self.history.extent(id)?;
         let (start, from) = self.history.beginning(audited)?;
@@ -172,7 +145,9 @@ impl Verifier {
             park: false,
         };
         let mut folded_records = 0;
-        let folded = self.history.fold(id, from, position.min(end), given, OnGap::Stop, &mut (), |_, count| {
+        let until = position.min(end);
+        let mut letters = Letters::default();
+        let folded = self.history.fold(id, from, until, given, OnGap::Stop, &mut letters, |_, count| {
             folded_records += count;
             progress.add(count);
             Ok(())
@@ -192,10 +167,89 @@ impl Verifier {
                     differences.extend(self.look_again(audited, from, position, again)?);
                 }
                 differences.extend(named.iter().map(|hunt| Difference::new(id, Some(hunt), "state", "another", "another")));
+                differences.extend(self.letters(audited, until, letters, report)?);
+                differing.extend(compared.hunts);
             }
         }
         report.differences.extend(differences);
         Ok(())
+    }
+
+    /// Compares the dead letters below `until` with those that the log gives.
+    fn letters(
+        &self,
+        audited: &AuditedPartition,
+        until: Position,
+        given: Letters,
+        report: &mut Report,
+    ) -> anyhow::Result<Vec<Difference>> {
+        let id = &audited.partition;
+        let mut check = LetterCheck::new(id, self.hunt.as_deref(), &audited.left_out, given);
+        let mut after = None;
+        loop {
+            let page: Vec<AuditedLetter> = self.runtime.block_on(self.store.audited_letters(id, after, until, LETTERS))?;
+            check.take(&page);
+            match page.last() {
+                Some(last) if page.len() == LETTERS as usize => after = Some(last.offset),
+                _ => break,
+            }
+        }
+        check.end();
+        report.dead_letters += check.compared;
+        let mut accounted = Vec::new();
+        if !self.letters_are_kept {
+            let missing: Vec<Offset> = check.missing.iter().map(|letter| letter.offset).collect();
+            for offsets in missing.chunks(OFFSETS) {
+                accounted.extend(self.runtime.block_on(self.store.settled(id, offsets.to_vec()))?);
+            }
+        }
+        Ok(check.finish(&accounted))
+    }
+
+    /// Compares what readers are shown with the stored states, but of hunts whose states differ.
+    fn shown(&self, topic: &str, differing: &HashSet<String>, report: &mut Report) -> anyhow::Result<()> {
+        let newest = self.history.generations.last().context("a generation of definitions")?;
+        let definitions = History::definitions(newest)?;
+        // States merge by kind alone, whatever topic they came from.
+        let fold = Fold::new(&definitions, &Plan::new(&definitions, topic), usize::MAX);
+        let mut further = 0;
+        let mut told = 0;
+        let mut next = Some(self.page(None));
+        while let Some(page) = next {
+            let page = self.runtime.block_on(page).context("read what hunts show")??;
+            if page.generations != self.history.generations.len() {
+                anyhow::bail!("the store's definitions were changed meanwhile: verify again");
+            }
+            // The store reads the next page while this one is compared.
+            next = page.next.map(|after| self.page(Some(after)));
+            for hunt in page.hunts.iter().filter(|hunt| !differing.contains(&hunt.hunt)) {
+                report.hunts += 1;
+                let differences = verify::compare_shown(&fold, hunt);
+                match differences.is_empty() {
+                    true => {}
+                    false if told < SHOWN_DETAILED => {
+                        told += 1;
+                        report.differences.extend(differences);
+                    }
+                    false => further += 1,
+                }
+            }
+        }
+        if further > 0 {
+            let what = format!("what readers are shown of {further} more hunts");
+            report.differences.push(Difference::merged(None, &what, "another", "another"));
+        }
+        Ok(())
+    }
+
+    fn page(&self, after: Option<String>) -> JoinHandle<store::Result<ShownPage>> {
+        let (store, hunt) = (self.store.clone(), self.hunt.clone());
+        self.runtime.spawn(async move {
+            match hunt {
+                Some(hunt) => store.shown_of(&hunt).await,
+                None => store.shown(after.as_deref(), HUNTS).await,
+            }
+        })
     }
 
     /// The log may have grown and the store have moved on since the audit: the hunts are folded up to where they are now.

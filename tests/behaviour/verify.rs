@@ -2,6 +2,7 @@
 //! is planted, `run --from-now` and `rebuild` lead from one set of definitions to another, and the oracle agrees with what they leave.
 
 mod explain;
+mod shown;
 
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::{Process, Scratch, await_until, postgres};
