@@ -1,12 +1,13 @@
 //! **`huntline verify`**: folds the log again, one partition at a time, and compares every partial
-//! with the store's, byte for byte, and every dead letter. Then it makes from the stored states what
-//! readers are shown, page by page. It reads beside working daemons and changes nothing.
+//! with the store's, byte for byte, and every dead letter. Beside that it makes from the stored states
+//! what readers are shown, page by page. It reads beside working daemons and changes nothing.
 //!
 //! What the store says is read in one short transaction at the beginning. Where states differ their
 //! hunts are looked at again, each alone, to say which part differs and from which record on. What is
 //! compared later is read later: it does not change below the positions read first, or is one moment.
 
 mod report;
+mod shown;
 
 use super::Files;
 use super::history::{Folded, History, OnGap};
@@ -21,21 +22,19 @@ use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use crate::refold::Given;
 use crate::source::reader::Reader;
-use crate::store::{self, AuditedLetter, AuditedPartition, LetterFilter, ShownPage, Store};
+use crate::store::{AuditedLetter, AuditedPartition, LetterFilter, Store};
 use crate::verify::{self, Difference, LetterCheck, Letters, SecondLook};
 use anyhow::Context as _;
 use report::{Report, TooShort};
+use shown::ShownPass;
 use std::collections::HashSet;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::task::JoinHandle;
 
 /// Of one partition, so many hunts that differ are looked at again; the others are only named.
 const DETAILED: usize = 100;
-/// Of so many hunts what readers are shown is told where it differs; how many more there are is said in one line.
-const SHOWN_DETAILED: usize = 1000;
-/// Hunts in a page of them, and dead letters in one.
-const HUNTS: u32 = 1000;
+/// Dead letters in a page.
 const LETTERS: u32 = 5000;
 /// Offsets in one question.
 const OFFSETS: usize = 1000;
@@ -79,18 +78,25 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     };
     let begun = Instant::now();
     let mut report = Report::default();
-    let mut differing = HashSet::new();
     let partitions: Vec<&AuditedPartition> = audit.partitions.iter().filter(|of| of.position.is_some()).collect();
     let records: i64 = partitions.iter().map(|of| of.counts.records).sum();
     let mut progress = Progress::new("verified", records.max(0) as u64);
-    for partition in partitions {
-        progress.at(&partition.partition);
-        verifier.partition(partition, &mut report, &mut differing, &mut progress)?;
-    }
-    if let Some(first) = audit.partitions.first() {
+    let pass = audit.partitions.first().map(|first| verifier.shown(&first.partition.topic)).transpose()?;
+    let (mut differing, stop) = (HashSet::new(), AtomicBool::new(false));
+    let shown = std::thread::scope(|scope| {
+        let shown = pass.as_ref().map(|pass| scope.spawn(|| pass.run(&stop)));
+        for partition in partitions {
+            progress.at(&partition.partition);
+            let folded = verifier.partition(partition, &mut report, &mut differing, &mut progress);
+            folded.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+        }
         progress.at("what readers are shown");
-        verifier.shown(&first.partition.topic, &differing, &mut report)?;
+        shown.map(|shown| shown.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).transpose()
+    })?;
+    if let Some(shown) = shown {
+        shown.tell(&differing, &mut report);
     }
+    verifier.same_generations()?;
     progress.end();
     report.seconds = begun.elapsed().as_secs_f64();
     report.records_per_second = per_second(report.records, begun.elapsed());
@@ -206,50 +212,23 @@ impl Verifier {
         Ok(check.finish(&accounted))
     }
 
-    /// Compares what readers are shown with the stored states, but of hunts whose states differ.
-    fn shown(&self, topic: &str, differing: &HashSet<String>, report: &mut Report) -> anyhow::Result<()> {
+    fn shown(&self, topic: &str) -> anyhow::Result<ShownPass> {
         let newest = self.history.generations.last().context("a generation of definitions")?;
         let definitions = History::definitions(newest)?;
-        // States merge by kind alone, whatever topic they came from.
-        let fold = Fold::new(&definitions, &Plan::new(&definitions, topic), usize::MAX);
-        let mut further = 0;
-        let mut told = 0;
-        let mut next = Some(self.page(None));
-        while let Some(page) = next {
-            let page = self.runtime.block_on(page).context("read what hunts show")??;
-            if page.generations != self.history.generations.len() {
-                anyhow::bail!("the store's definitions were changed meanwhile: verify again");
-            }
-            // The store reads the next page while this one is compared.
-            next = page.next.map(|after| self.page(Some(after)));
-            for hunt in page.hunts.iter().filter(|hunt| !differing.contains(&hunt.hunt)) {
-                report.hunts += 1;
-                let differences = verify::compare_shown(&fold, hunt);
-                match differences.is_empty() {
-                    true => {}
-                    false if told < SHOWN_DETAILED => {
-                        told += 1;
-                        report.differences.extend(differences);
-                    }
-                    false => further += 1,
-                }
-            }
-        }
-        if further > 0 {
-            let what = format!("what readers are shown of {further} more hunts");
-            report.differences.push(Difference::merged(None, &what, "another", "another"));
-        }
-        Ok(())
+        Ok(ShownPass {
+            store: self.store.clone(),
+            runtime: self.runtime.handle().clone(),
+            fold: Fold::new(&definitions, &Plan::new(&definitions, topic), usize::MAX),
+            generations: self.history.generations.len(),
+            hunt: self.hunt.clone(),
+        })
     }
 
-    fn page(&self, after: Option<String>) -> JoinHandle<store::Result<ShownPage>> {
-        let (store, hunt) = (self.store.clone(), self.hunt.clone());
-        self.runtime.spawn(async move {
-            match hunt {
-                Some(hunt) => store.shown_of(&hunt).await,
-                None => store.shown(after.as_deref(), HUNTS).await,
-            }
-        })
+    fn same_generations(&self) -> anyhow::Result<()> {
+        if self.runtime.block_on(self.store.generations())?.len() != self.history.generations.len() {
+            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
+        }
+        Ok(())
     }
 
     /// The log may have grown and the store have moved on since the audit: the hunts are folded up to where they are now.
@@ -262,10 +241,7 @@ impl Verifier {
     ) -> anyhow::Result<Vec<Difference>> {
         let id = &audited.partition;
         let (position, snapshots) = self.runtime.block_on(self.store.partials(id, hunts.to_vec()))?;
-        let generations = self.runtime.block_on(self.store.generations())?;
-        if generations.len() != self.history.generations.len() {
-            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
-        }
+        self.same_generations()?;
         let mut left_out = Vec::new();
         for hunt in hunts {
             left_out.extend(self.left_out(id, hunt)?);
