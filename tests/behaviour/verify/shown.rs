@@ -112,6 +112,18 @@ fn every_damage_is_found(store: &Reached, config: &Path, count: &str) {
     let sentence = format!("{of}: aggregate {count} of partials.view: stored {}, recomputed {number}\n", number + 1);
     let changed = format!("UPDATE partials SET view = {} WHERE {at}", plus_one("view"));
     finds(store, config, "partials", &changed, &[&sentence]);
+    // The same number in other digits is no damage, another one that a float could not tell from it is.
+    let respelt = |number: &str| match store.is_sqlite() {
+        true => format!("UPDATE partials SET view = json_set(view, '$.points', json('{number}')) WHERE {at}"),
+        false => format!("UPDATE partials SET view = jsonb_set(view, '{{points}}', '{number}') WHERE {at}"),
+    };
+    store.change(&respelt("40.00"));
+    assert_eq!(verify(config).code, Some(0));
+    for number in ["40.00000000000000000001", "1e400"] {
+        let sentence = format!("{of}: aggregate points of partials.view: stored ");
+        finds(store, config, "partials", &respelt(number), &[&sentence]);
+    }
+    store.change(&respelt("40"));
     let shown = {
         store.change(&format!("UPDATE partials SET events = events + 1 WHERE {at}"));
         let done = huntline(&["verify", "--json", "--hunt", hunt, "--config", config.to_str().expect("UTF-8")]);
