@@ -359,7 +359,11 @@ impl Fold {
 
     /// The watermark of a snapshot's partial when the partition clock stands at `clock`; `None` before its first applied event.
     pub fn watermark(&self, snapshot: &[u8], clock: Option<Micros>) -> Option<Micros> {
-        let partial = self.decode(snapshot).ok()?;
+        self.watermark_of(&self.decode(snapshot).ok()?, clock)
+    }
+
+    /// The same of a partial.
+    pub fn watermark_of(&self, partial: &Partial, clock: Option<Micros>) -> Option<Micros> {
         Some(partial.times?.clocks.watermark(clock, &self.time))
     }
 

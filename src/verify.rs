@@ -2,10 +2,16 @@
 //!
 //! `huntline verify` hands it the audit and a [`Refolded`]; it gives [`Difference`]s, and for hunts
 //! that differ, after a second look at their stored states, which part differs and from which record
-//! on it can. Invariant: no difference means equal bytes, equal counts and equal clocks; nothing here
-//! reads or writes.
+//! on it can. What readers are shown is compared with the stored states, and dead letters one by one.
+//! Invariant: no difference means equal bytes, equal counts and equal clocks; nothing here reads or writes.
 
+mod letters;
+mod meaning;
 mod rollup;
+mod shown;
+
+pub use letters::{LetterCheck, Letters};
+pub use shown::compare as compare_shown;
 
 use crate::partial::{Fold, Part, Partial};
 use crate::position::{Offset, Position};
@@ -20,11 +26,14 @@ use std::fmt;
 /// One thing in which the store and the log are not the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    pub topic: String,
-    pub partition: i32,
+    /// With `partition`; neither: it is of the hunt's merged row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hunt_id: Option<String>,
-    /// `applied`, `aggregate points`, `row`, …
+    /// `applied`, `aggregate points`, `row`, `hunts.events`, `dead letter 17`, …
     pub what: String,
     pub stored: String,
     pub recomputed: String,
@@ -42,8 +51,17 @@ impl Difference {
         recomputed: impl fmt::Display,
     ) -> Self {
         Difference {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
+            topic: Some(partition.topic.to_string()),
+            partition: Some(partition.partition),
+            ..Difference::merged(hunt, what, stored, recomputed)
+        }
+    }
+
+    /// Of what all partitions together show.
+    pub fn merged(hunt: Option<&str>, what: &str, stored: impl fmt::Display, recomputed: impl fmt::Display) -> Self {
+        Difference {
+            topic: None,
+            partition: None,
             hunt_id: hunt.map(str::to_owned),
             what: what.to_owned(),
             stored: stored.to_string(),
@@ -59,7 +77,9 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}: ", self.topic, self.partition)?;
+        if let (Some(topic), Some(partition)) = (&self.topic, self.partition) {
+            write!(f, "{topic}/{partition}: ")?;
+        }
         if let Some(hunt) = &self.hunt_id {
             write!(f, "hunt {hunt:?}: ")?;
         }

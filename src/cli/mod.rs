@@ -67,7 +67,7 @@ pub enum Command {
         after_help = "Exit codes: 0 done, 1 no such hunt or failed at run time, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
     )]
     Explain(explain::ExplainArgs),
-    /// Fold the log again and compare every partial with the store
+    /// Fold the log again and compare what the store says with it
     #[command(
         after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
     )]

@@ -1,30 +1,43 @@
 //! **`huntline verify`**: folds the log again, one partition at a time, and compares every partial
-//! with the store's, byte for byte. It reads beside working daemons and changes nothing.
+//! with the store's, byte for byte, and every dead letter. Beside that it makes from the stored states
+//! what readers are shown, page by page. It reads beside working daemons and changes nothing.
 //!
 //! What the store says is read in one short transaction at the beginning. Where states differ their
-//! hunts are looked at again, each alone, to say which part differs and from which record on.
+//! hunts are looked at again, each alone, to say which part differs and from which record on. What is
+//! compared later is read later: it does not change below the positions read first, or is one moment.
+
+mod report;
+mod shown;
 
 use super::Files;
 use super::history::{Folded, History, OnGap};
 use super::progress::{Progress, per_second};
 use crate::config;
 use crate::daemon::store_target;
+use crate::decode::Plan;
 use crate::decode::hunt_hash;
 use crate::outcome::Reason;
+use crate::partial::Fold;
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
 use crate::refold::Given;
 use crate::source::reader::Reader;
-use crate::store::{AuditedPartition, LetterFilter, Store};
-use crate::verify::{self, Difference, SecondLook};
+use crate::store::{AuditedLetter, AuditedPartition, LetterFilter, Store};
+use crate::verify::{self, Difference, LetterCheck, Letters, SecondLook};
 use anyhow::Context as _;
-use indicatif::HumanCount;
-use serde::Serialize;
+use report::{Report, TooShort};
+use shown::ShownPass;
+use std::collections::HashSet;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// Of one partition, so many hunts that differ are looked at again; the others are only named.
 const DETAILED: usize = 100;
+/// Dead letters in a page.
+const LETTERS: u32 = 5000;
+/// Offsets in one question.
+const OFFSETS: usize = 1000;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
@@ -61,16 +74,29 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
         runtime,
         store,
         hunt: args.hunt.clone(),
+        letters_are_kept: settings.dead_letters_keep.is_none(),
     };
     let begun = Instant::now();
     let mut report = Report::default();
     let partitions: Vec<&AuditedPartition> = audit.partitions.iter().filter(|of| of.position.is_some()).collect();
     let records: i64 = partitions.iter().map(|of| of.counts.records).sum();
     let mut progress = Progress::new("verified", records.max(0) as u64);
-    for partition in partitions {
-        progress.at(&partition.partition);
-        verifier.partition(partition, &mut report, &mut progress)?;
+    let pass = audit.partitions.first().map(|first| verifier.shown(&first.partition.topic)).transpose()?;
+    let (mut differing, stop) = (HashSet::new(), AtomicBool::new(false));
+    let shown = std::thread::scope(|scope| {
+        let shown = pass.as_ref().map(|pass| scope.spawn(|| pass.run(&stop)));
+        for partition in partitions {
+            progress.at(&partition.partition);
+            let folded = verifier.partition(partition, &mut report, &mut differing, &mut progress);
+            folded.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+        }
+        progress.at("what readers are shown");
+        shown.map(|shown| shown.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).transpose()
+    })?;
+    if let Some(shown) = shown {
+        shown.tell(&differing, &mut report);
     }
+    verifier.same_generations()?;
     progress.end();
     report.seconds = begun.elapsed().as_secs_f64();
     report.records_per_second = per_second(report.records, begun.elapsed());
@@ -82,71 +108,24 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     Ok(report.exit_code())
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    partitions: u64,
-    records: u64,
-    partials: u64,
-    seconds: f64,
-    records_per_second: u64,
-    differences: Vec<Difference>,
-    too_short: Vec<TooShort>,
-}
-
-/// A partition whose records the log no longer has from where it began.
-#[derive(Debug, Serialize)]
-struct TooShort {
-    topic: String,
-    partition: i32,
-    start: Position,
-    first_offset: Position,
-}
-
-impl Report {
-    fn exit_code(&self) -> u8 {
-        match (self.differences.is_empty(), self.too_short.is_empty()) {
-            (false, _) => 1,
-            (true, false) => 3,
-            (true, true) => 0,
-        }
-    }
-
-    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        for difference in &self.differences {
-            writeln!(out, "{difference}")?;
-        }
-        for TooShort { topic, partition, start, first_offset } in &self.too_short {
-            writeln!(out, "{topic}/{partition}: cannot be verified: it began at {start}, the log begins at {first_offset}")?;
-        }
-        let took = Duration::from_secs_f64(self.seconds);
-        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
-        writeln!(
-            out,
-            "{} {partitions}, {} records, {} partials compared in {:.1} s, {} records/s",
-            self.partitions,
-            HumanCount(self.records),
-            HumanCount(self.partials),
-            took.as_secs_f64(),
-            HumanCount(self.records_per_second),
-        )?;
-        match (self.differences.len(), self.too_short.len()) {
-            (0, 0) => writeln!(out, "the store is what the log gives"),
-            (0, short) => writeln!(out, "no difference where the log reaches back; {short} partitions could not be verified"),
-            (1, _) => writeln!(out, "1 difference"),
-            (differences, _) => writeln!(out, "{differences} differences"),
-        }
-    }
-}
-
 struct Verifier {
     history: History,
     runtime: tokio::runtime::Runtime,
     store: Store,
     hunt: Option<String>,
+    /// No time takes dead letters away.
+    letters_are_kept: bool,
 }
 
 impl Verifier {
-    fn partition(&self, audited: &AuditedPartition, report: &mut Report, progress: &mut Progress) -> anyhow::Result<()> {
+    /// `differing` is told the hunts whose states differ.
+    fn partition(
+        &self,
+        audited: &AuditedPartition,
+        report: &mut Report,
+        differing: &mut HashSet<String>,
+        progress: &mut Progress,
+    ) -> anyhow::Result<()> {
         let id = &audited.partition;
         let (low, end) = self.history.extent(id)?;
         let (start, from) = self.history.beginning(audited)?;
@@ -172,7 +151,9 @@ impl Verifier {
             park: false,
         };
         let mut folded_records = 0;
-        let folded = self.history.fold(id, from, position.min(end), given, OnGap::Stop, &mut (), |_, count| {
+        let until = position.min(end);
+        let mut letters = Letters::default();
+        let folded = self.history.fold(id, from, until, given, OnGap::Stop, &mut letters, |_, count| {
             folded_records += count;
             progress.add(count);
             Ok(())
@@ -192,9 +173,61 @@ impl Verifier {
                     differences.extend(self.look_again(audited, from, position, again)?);
                 }
                 differences.extend(named.iter().map(|hunt| Difference::new(id, Some(hunt), "state", "another", "another")));
+                differences.extend(self.letters(audited, until, letters, report)?);
+                differing.extend(compared.hunts);
             }
         }
         report.differences.extend(differences);
+        Ok(())
+    }
+
+    /// Compares the dead letters below `until` with those that the log gives.
+    fn letters(
+        &self,
+        audited: &AuditedPartition,
+        until: Position,
+        given: Letters,
+        report: &mut Report,
+    ) -> anyhow::Result<Vec<Difference>> {
+        let id = &audited.partition;
+        let mut check = LetterCheck::new(id, self.hunt.as_deref(), &audited.left_out, given);
+        let mut after = None;
+        loop {
+            let page: Vec<AuditedLetter> = self.runtime.block_on(self.store.audited_letters(id, after, until, LETTERS))?;
+            check.take(&page);
+            match page.last() {
+                Some(last) if page.len() == LETTERS as usize => after = Some(last.offset),
+                _ => break,
+            }
+        }
+        check.end();
+        report.dead_letters += check.compared;
+        let mut accounted = Vec::new();
+        if !self.letters_are_kept {
+            let missing: Vec<Offset> = check.missing.iter().map(|letter| letter.offset).collect();
+            for offsets in missing.chunks(OFFSETS) {
+                accounted.extend(self.runtime.block_on(self.store.settled(id, offsets.to_vec()))?);
+            }
+        }
+        Ok(check.finish(&accounted))
+    }
+
+    fn shown(&self, topic: &str) -> anyhow::Result<ShownPass> {
+        let newest = self.history.generations.last().context("a generation of definitions")?;
+        let definitions = History::definitions(newest)?;
+        Ok(ShownPass {
+            store: self.store.clone(),
+            runtime: self.runtime.handle().clone(),
+            fold: Fold::new(&definitions, &Plan::new(&definitions, topic), usize::MAX),
+            generations: self.history.generations.len(),
+            hunt: self.hunt.clone(),
+        })
+    }
+
+    fn same_generations(&self) -> anyhow::Result<()> {
+        if self.runtime.block_on(self.store.generations())?.len() != self.history.generations.len() {
+            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
+        }
         Ok(())
     }
 
@@ -208,10 +241,7 @@ impl Verifier {
     ) -> anyhow::Result<Vec<Difference>> {
         let id = &audited.partition;
         let (position, snapshots) = self.runtime.block_on(self.store.partials(id, hunts.to_vec()))?;
-        let generations = self.runtime.block_on(self.store.generations())?;
-        if generations.len() != self.history.generations.len() {
-            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
-        }
+        self.same_generations()?;
         let mut left_out = Vec::new();
         for hunt in hunts {
             left_out.extend(self.left_out(id, hunt)?);

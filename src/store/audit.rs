@@ -3,7 +3,8 @@
 //! `verify` takes it once and then folds the log for as long as that takes, while daemons go on writing. Invariant: no checkpoint is
 //! partly in it. States are there by their digest; [`super::Store::partials`] gives those that turn out to differ.
 
-use super::{Gap, Lag};
+use super::shown::Stood;
+use super::{DeadLetter, Gap, Lag, headers};
 use crate::outcome::{Counts, Reason};
 use crate::position::{Offset, Position};
 use crate::record::PartitionId;
@@ -45,6 +46,43 @@ pub struct AuditedPartial {
     /// SHA-256 of the encoded state; `None`: nothing of this hunt was ever saved.
     pub digest: Option<[u8; 32]>,
     pub lag: Option<Lag>,
+}
+
+/// A dead letter, what is large of it as a digest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditedLetter {
+    pub offset: Offset,
+    pub hunt: Option<String>,
+    /// One of [`Reason`]'s, if nobody wrote another.
+    pub reason: String,
+    /// SHA-256; `None`: null.
+    pub key: Option<[u8; 32]>,
+    pub value: Option<[u8; 32]>,
+    pub headers: [u8; 32],
+    pub record_at: Stood,
+}
+
+impl AuditedLetter {
+    /// What the store has of this letter.
+    pub fn of(letter: &DeadLetter) -> AuditedLetter {
+        AuditedLetter {
+            offset: letter.offset,
+            hunt: letter.hunt_id.clone(),
+            reason: letter.reason.as_str().to_owned(),
+            key: letter.key.as_deref().map(digest),
+            value: letter.value.as_deref().map(digest),
+            headers: headers_digest(&headers::write(&letter.headers)),
+            record_at: Ok(letter.record_at.map(|at| at.clamp(Micros::MIN, Micros::MAX))),
+        }
+    }
+}
+
+/// Of headers as a store has them: it may have set them down in other words.
+pub(super) fn headers_digest(stored: &str) -> [u8; 32] {
+    match headers::read(stored) {
+        Ok(read) => digest(headers::write(&read).as_bytes()),
+        Err(_) => digest(stored.as_bytes()),
+    }
 }
 
 /// Definitions, and from where on they hold.

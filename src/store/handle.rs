@@ -6,8 +6,8 @@
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Ask, Audit, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, Loaded, OpenAct, Owner,
-    PartitionLine, Readers, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, AuditedLetter, Checkpoint, Claimed, DeadLetter, Generation, HuntLine, Identity, LetterFilter, Loaded, OpenAct,
+    Owner, PartitionLine, Readers, Redefinition, Result, RollupLine, ShownPage, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -268,6 +268,32 @@ impl Store {
     /// letters of this hunt alone.
     pub async fn audit_of(&self, hunt: &str) -> Result<Audit> {
         either!(self, store => store.audit_of(hunt.to_owned()).await)
+    }
+
+    /// Dead letters of a partition by offset, those after `after` and below `until`, at most `limit`; what is large of them as a digest.
+    pub async fn audited_letters(
+        &self,
+        partition: &PartitionId,
+        after: Option<Offset>,
+        until: Position,
+        limit: u32,
+    ) -> Result<Vec<AuditedLetter>> {
+        either!(self, store => store.audited_letters(partition.clone(), after, until, limit).await)
+    }
+
+    /// Which of these dead letters an operator's `replay` or `discard` that is done names.
+    pub async fn settled(&self, partition: &PartitionId, offsets: Vec<Offset>) -> Result<Vec<Offset>> {
+        either!(self, store => store.settled(partition.clone(), offsets).await)
+    }
+
+    /// What readers are shown of hunts, by id, those after `after`: at most `limit`, and no more than fit in memory.
+    pub async fn shown(&self, after: Option<&str>, limit: u32) -> Result<ShownPage> {
+        either!(self, store => store.shown(after.map(str::to_owned), limit).await)
+    }
+
+    /// What readers are shown of one hunt.
+    pub async fn shown_of(&self, hunt: &str) -> Result<ShownPage> {
+        either!(self, store => store.shown_of(hunt.to_owned()).await)
     }
 
     /// Every definitions the store was built with, by number.

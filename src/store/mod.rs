@@ -13,14 +13,16 @@ mod headers;
 pub mod postgres;
 pub mod redefinition;
 mod rollup;
+pub mod shown;
 pub mod sqlite;
 pub mod summary;
 
 pub use acts::{Act, Ask, DoneAct, OpenAct};
-pub use audit::{Audit, AuditedPartial, AuditedPartition, Generation};
+pub use audit::{Audit, AuditedLetter, AuditedPartial, AuditedPartition, Generation};
 pub use handle::{Merge, MergeHunts, MergeRollup, SchemaVersion, Store, Target};
 pub use redefinition::Redefinition;
 pub use rollup::RollupLine;
+pub use shown::{ShownHunt, ShownPage, ShownPartial, ShownRow};
 pub use summary::{SummaryColumn, SummaryType};
 
 use crate::outcome::{Counts, Reason};

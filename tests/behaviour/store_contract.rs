@@ -9,6 +9,7 @@ mod postgres;
 mod redefine;
 mod rollup;
 mod sharing;
+mod shown;
 mod summary;
 mod upgrade;
 

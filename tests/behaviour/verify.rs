@@ -3,6 +3,7 @@
 
 mod explain;
 mod formats;
+mod shown;
 
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::{Process, Scratch, await_until, postgres};

@@ -60,6 +60,18 @@ pub(super) async fn done(session: &mut Session, id: i64) -> Result<Option<String
     Ok(session.client.query_opt(&read, &[&id]).await?.map(|row| row.get(0)))
 }
 
+pub(super) async fn settled(session: &mut Session, partition: PartitionId, offsets: Vec<Offset>) -> Result<Vec<Offset>, Fault> {
+    let read = session
+        .prepare(
+            r#"SELECT DISTINCT "offset" FROM huntline.acts WHERE topic = $1 AND partition = $2 AND "offset" = ANY($3)
+               AND act IN ('replay', 'discard') AND done_at IS NOT NULL ORDER BY "offset""#,
+        )
+        .await?;
+    let offsets: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
+    let rows = session.client.query(&read, &[&&*partition.topic, &partition.partition, &offsets]).await?;
+    Ok(rows.iter().map(|row| Offset(row.get(0))).collect())
+}
+
 impl Commit<'_> {
     /// An act that was done before keeps what it says.
     pub(super) async fn write_acts(&self, session: &mut Session) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 //! Invariant: one REPEATABLE READ transaction that writes nothing, so that a checkpoint is wholly in it or not at all. The server hashes the
 //! states, so that they need not cross the wire; rows come as they are read, and nobody holds an answer whole but as what it becomes.
 
-use super::super::audit::{Audit, AuditedPartial, AuditedPartition, Gathered, Generation};
+use super::super::audit::{Audit, AuditedLetter, AuditedPartial, AuditedPartition, Gathered, Generation, headers_digest};
 use super::super::{Error, Gap, Lag, LagReasons, Snapshot};
 use super::connect::Session;
 use super::fault::Fault;
@@ -16,9 +16,10 @@ use crate::time::Micros;
 use futures_util::TryStreamExt;
 use std::pin::pin;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// A read of one moment, however long it takes.
-async fn begin(session: &mut Session) -> Result<(), Fault> {
+pub(super) async fn begin(session: &mut Session) -> Result<(), Fault> {
     schema::begin_long(session).await?;
     Ok(session.client.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
 }
@@ -121,6 +122,41 @@ async fn each(
         take(row)?;
     }
     Ok(())
+}
+
+/// One statement. Rows become digests as they come, for headers may be large too.
+pub(super) async fn letters(
+    session: &mut Session,
+    partition: PartitionId,
+    after: Option<Offset>,
+    until: Position,
+    limit: u32,
+) -> Result<Vec<AuditedLetter>, Fault> {
+    let read = session
+        .prepare(
+            r#"SELECT "offset", hunt_id, reason, sha256(key), sha256(value), headers::text, record_at FROM huntline.dead_letters
+               WHERE topic = $1 AND partition = $2 AND "offset" > $3 AND "offset" < $4 ORDER BY "offset" LIMIT $5"#,
+        )
+        .await?;
+    let after = after.map_or(i64::MIN, |after| after.0);
+    let limit = i64::from(limit);
+    let topic = &*partition.topic;
+    let parameters: Vec<&(dyn ToSql + Sync)> = vec![&topic, &partition.partition, &after, &until.0, &limit];
+    let mut rows = pin!(session.client.query_raw(&read, parameters).await?);
+    let mut letters = Vec::new();
+    let digest = |bytes: Option<&[u8]>| bytes.map(|digest| digest.try_into().expect("SHA-256 has 32 bytes"));
+    while let Some(row) = rows.try_next().await? {
+        letters.push(AuditedLetter {
+            offset: Offset(row.get(0)),
+            hunt: row.get(1),
+            reason: row.get(2),
+            key: digest(row.get(3)),
+            value: digest(row.get(4)),
+            headers: headers_digest(row.get(5)),
+            record_at: Ok(read::instant(&row, 6)),
+        });
+    }
+    Ok(letters)
 }
 
 pub(super) async fn generations(session: &mut Session) -> Result<Vec<Generation>, Fault> {

@@ -2,8 +2,8 @@
 //!
 //! [`Postgres`] holds a few sessions and a runtime of its own; every call is a task on that runtime, with a deadline. The modules:
 //! the way to the server (`connect`), the schema it is spoken to in (`client`), what it may say (`fault`), `schema` and binding with the
-//! view it makes (`summary`), `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read` and
-//! `audit`, and what changes a whole store (`redefine`, `beside`).
+//! view it makes (`summary`), `commit` (the writing calls) with what it writes (`partials`, `letters`, `rollup`), `acts`, `read`,
+//! `audit` and `shown`, and what changes a whole store (`redefine`, `beside`).
 //! Invariant: a transaction is ended by its own task, by COMMIT or ROLLBACK, or its connection is closed; a session
 //! goes back to the pool only when no transaction is open on it.
 
@@ -21,13 +21,14 @@ mod read;
 mod redefine;
 mod rollup;
 mod schema;
+mod shown;
 mod summary;
 
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Loaded, OpenAct, Owner,
-    PartitionLine, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, AuditedLetter, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Loaded, OpenAct,
+    Owner, PartitionLine, Redefinition, Result, RollupLine, ShownPage, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -49,7 +50,7 @@ pub struct Limits {
     pub connect: Duration,
     /// A whole call that reads, claims or begins.
     pub call: Duration,
-    /// A whole checkpoint.
+    /// A whole checkpoint, or a page of what is verified.
     pub checkpoint: Duration,
     /// A whole migration, redefinition, swap or audit.
     pub migration: Duration,
@@ -345,6 +346,38 @@ impl Postgres {
 
     pub(super) async fn audit_of(&self, hunt: String) -> Result<Audit> {
         self.call(Use::Read, self.shared.limits.call, "audit a hunt", |session| Box::pin(audit::audit(session, Some(hunt)))).await
+    }
+
+    pub(super) async fn audited_letters(
+        &self,
+        partition: PartitionId,
+        after: Option<Offset>,
+        until: Position,
+        limit: u32,
+    ) -> Result<Vec<AuditedLetter>> {
+        self.call(Use::Read, self.shared.limits.checkpoint, "audit dead letters", move |session| {
+            Box::pin(audit::letters(session, partition, after, until, limit))
+        })
+        .await
+    }
+
+    pub(super) async fn settled(&self, partition: PartitionId, offsets: Vec<Offset>) -> Result<Vec<Offset>> {
+        self.call(Use::Read, self.shared.limits.call, "look for acts on dead letters", |session| {
+            Box::pin(acts::settled(session, partition, offsets))
+        })
+        .await
+    }
+
+    pub(super) async fn shown(&self, after: Option<String>, limit: u32) -> Result<ShownPage> {
+        self.call(Use::Read, self.shared.limits.checkpoint, "read what hunts show", move |session| {
+            Box::pin(shown::page(session, after, limit))
+        })
+        .await
+    }
+
+    pub(super) async fn shown_of(&self, hunt: String) -> Result<ShownPage> {
+        self.call(Use::Read, self.shared.limits.call, "read what a hunt shows", |session| Box::pin(shown::hunt(session, hunt)))
+            .await
     }
 
     pub(super) async fn generations(&self) -> Result<Vec<Generation>> {

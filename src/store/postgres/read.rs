@@ -239,7 +239,7 @@ fn strange(what: &str, found: &str) -> Error {
     Error::Fatal(format!("{what} in the store is {found:?}, which this huntline does not know"))
 }
 
-fn instant(row: &Row, column: usize) -> Option<Micros> {
+pub(super) fn instant(row: &Row, column: usize) -> Option<Micros> {
     row.get::<_, Option<Instant>>(column).map(|instant| instant.0)
 }
 
@@ -249,7 +249,7 @@ pub(super) fn counts(row: &Row, first: usize) -> Counts {
     Counts { records: at(0), applied: at(1), duplicate: at(2), dead_lettered: at(3), ignored: at(4), held: at(5), late: at(6) }
 }
 
-fn micros(row: &Row, column: usize) -> Option<Micros> {
+pub(super) fn micros(row: &Row, column: usize) -> Option<Micros> {
     row.get::<_, Option<i64>>(column).map(Micros)
 }
 

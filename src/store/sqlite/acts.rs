@@ -58,6 +58,17 @@ pub(super) fn done(connection: &mut Connection, id: i64) -> Result<Option<String
         .optional()?)
 }
 
+pub(super) fn settled(connection: &mut Connection, partition: &PartitionId, offsets: &[Offset]) -> Result<Vec<Offset>> {
+    let offsets: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
+    let offsets = serde_json::to_string(&offsets).expect("numbers serialise");
+    let mut read = connection.prepare_cached(
+        r#"SELECT DISTINCT "offset" FROM acts WHERE topic = ? AND partition = ? AND "offset" IN (SELECT value FROM json_each(?))
+           AND act IN ('replay', 'discard') AND done_at IS NOT NULL ORDER BY "offset""#,
+    )?;
+    let rows = read.query_map(params![&*partition.topic, partition.partition, offsets], |row| Ok(Offset(row.get(0)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// An act that was done before keeps what it says.
 pub(super) fn write_done(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<()> {
     let Checkpoint { partition, position, acts, at, .. } = checkpoint;

@@ -2,8 +2,9 @@
 //!
 //! Invariant: one read transaction, so that a checkpoint is wholly in it or not at all. States are hashed where they lie, one at a time.
 
-use super::super::audit::{self, Audit, AuditedPartial, AuditedPartition, Gathered, Generation};
+use super::super::audit::{self, Audit, AuditedLetter, AuditedPartial, AuditedPartition, Gathered, Generation};
 use super::super::{Error, Gap, Lag, LagReasons, Snapshot};
+use super::shown::stood;
 use super::{Fault, read, read_time};
 use crate::outcome::Reason;
 use crate::position::{Offset, Position};
@@ -118,6 +119,39 @@ fn each(
         take(row)?;
     }
     Ok(())
+}
+
+/// One statement. Keys and values are hashed where they lie.
+pub(super) fn letters(
+    connection: &mut Connection,
+    partition: &PartitionId,
+    after: Option<Offset>,
+    until: Position,
+    limit: u32,
+) -> Result<Vec<AuditedLetter>> {
+    let mut read = connection.prepare_cached(
+        r#"SELECT "offset", hunt_id, reason, key, value, headers, record_at FROM dead_letters
+           WHERE topic = ? AND partition = ? AND "offset" > ? AND "offset" < ? ORDER BY "offset" LIMIT ?"#,
+    )?;
+    let after = after.map_or(i64::MIN, |after| after.0);
+    let mut rows = read.query(params![&*partition.topic, partition.partition, after, until.0, limit])?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next()? {
+        let digest = |column: usize| -> Result<Option<[u8; 32]>> {
+            let bytes = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+            Ok(bytes.map(audit::digest))
+        };
+        letters.push(AuditedLetter {
+            offset: Offset(row.get(0)?),
+            hunt: row.get(1)?,
+            reason: row.get(2)?,
+            key: digest(3)?,
+            value: digest(4)?,
+            headers: audit::headers_digest(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?),
+            record_at: stood(row, 6)?,
+        });
+    }
+    Ok(letters)
 }
 
 pub(super) fn generations(connection: &mut Connection) -> Result<Vec<Generation>> {

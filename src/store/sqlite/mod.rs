@@ -2,7 +2,7 @@
 //!
 //! [`Sqlite`] hands each call to one of two threads, each with a connection of its own: one writes, one reads, and neither waits for
 //! the other (WAL). The modules: `schema` and binding with the view it makes (`summary`), `commit` (the writing calls) with `rollup`,
-//! `acts`, `read` and `audit`, and what changes a whole store (`redefine`, `beside`). Invariant: one daemon at a time holds the
+//! `acts`, `read`, `audit` and `shown`, and what changes a whole store (`redefine`, `beside`). Invariant: one daemon at a time holds the
 //! lock on `FILE.lock`; a call that began runs to its end on its thread, whatever becomes of the future that awaits it.
 
 mod acts;
@@ -13,13 +13,14 @@ mod read;
 mod redefine;
 mod rollup;
 mod schema;
+mod shown;
 mod summary;
 
 use super::handle::{Binding, Merge, SchemaVersion};
 use super::rollup::Refusals;
 use super::{
-    Ask, Audit, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Loaded, OpenAct, Owner,
-    PartitionLine, Redefinition, Result, RollupLine, Snapshot, Status, StoredHunt, SummaryColumn,
+    Ask, Audit, AuditedLetter, Checkpoint, Claimed, DeadLetter, Error, Generation, HuntLine, LetterFilter, Loaded, OpenAct,
+    Owner, PartitionLine, Redefinition, Result, RollupLine, ShownPage, Snapshot, Status, StoredHunt, SummaryColumn,
 };
 use crate::position::{Epoch, Offset, Position};
 use crate::record::PartitionId;
@@ -248,6 +249,34 @@ impl Sqlite {
 
     pub(super) async fn audit_of(&self, hunt: String) -> Result<Audit> {
         self.call(&self.reader, "audit a hunt", move |connection| audit::audit(connection, Some(&hunt))).await
+    }
+
+    pub(super) async fn audited_letters(
+        &self,
+        partition: PartitionId,
+        after: Option<Offset>,
+        until: Position,
+        limit: u32,
+    ) -> Result<Vec<AuditedLetter>> {
+        self.call(&self.reader, "audit dead letters", move |connection| {
+            audit::letters(connection, &partition, after, until, limit)
+        })
+        .await
+    }
+
+    pub(super) async fn settled(&self, partition: PartitionId, offsets: Vec<Offset>) -> Result<Vec<Offset>> {
+        self.call(&self.reader, "look for acts on dead letters", move |connection| {
+            acts::settled(connection, &partition, &offsets)
+        })
+        .await
+    }
+
+    pub(super) async fn shown(&self, after: Option<String>, limit: u32) -> Result<ShownPage> {
+        self.call(&self.reader, "read what hunts show", move |connection| shown::page(connection, after.as_deref(), limit)).await
+    }
+
+    pub(super) async fn shown_of(&self, hunt: String) -> Result<ShownPage> {
+        self.call(&self.reader, "read what a hunt shows", move |connection| shown::hunt(connection, &hunt)).await
     }
 
     pub(super) async fn generations(&self) -> Result<Vec<Generation>> {

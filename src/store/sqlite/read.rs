@@ -144,7 +144,7 @@ pub(super) fn hunt(connection: &mut Connection, hunt: &str) -> Result<Option<Sto
 
 /// A watermark may lie before 1970 or after what an event time may be, where RFC 3339 text still orders but does not parse as an
 /// event's; it becomes the nearest bound.
-fn watermark(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
+pub(super) fn watermark(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
     let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
     let bound = if text.as_str() < "1970" { Micros(-1) } else { Micros(Micros::MAX.0 + 1) };
     Ok(Some(Micros::parse_rfc3339(text.as_bytes()).unwrap_or(bound)))
@@ -250,7 +250,7 @@ pub(super) fn counts(row: &Row<'_>, first: usize) -> rusqlite::Result<Counts> {
     })
 }
 
-fn micros(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
+pub(super) fn micros(row: &Row<'_>, column: usize) -> Result<Option<Micros>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Micros))
 }
 

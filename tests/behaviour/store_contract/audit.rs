@@ -5,7 +5,7 @@ use huntline::outcome::{Counts, Reason};
 use huntline::position::{Offset, Position};
 use huntline::record::PartitionId;
 use huntline::store::audit::digest;
-use huntline::store::{AuditedPartial, Error, Gap, Lag, LagReasons, Snapshot};
+use huntline::store::{AuditedLetter, AuditedPartial, DeadLetter, Error, Gap, Lag, LagReasons, Snapshot};
 use huntline::time::Micros;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ both! {
     an_audit_of_one_hunt_leaves_out_all_others
     an_audit_is_one_moment
     partials_come_with_their_partitions_position
+    dead_letters_are_audited_in_pages_by_their_digests
+    letters_that_an_operator_settled_are_known
     a_store_remembers_what_it_was_first_built_with
     a_store_of_an_earlier_huntline_gets_its_first_generation
 }
@@ -159,6 +161,58 @@ async fn partials_come_with_their_partitions_position(fixture: Fixture) {
     found.iter_mut().chain(&mut expected).for_each(normalise);
     assert_eq!((position, found), (commit.position, expected));
     assert_eq!(store.partials(&partition, vec![]).await.unwrap(), (commit.position, vec![]));
+}
+
+async fn dead_letters_are_audited_in_pages_by_their_digests(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let headers = vec![("trace\0%00".to_owned(), Some(vec![0, 255])), ("é".to_owned(), None)];
+    let letters: Vec<DeadLetter> = [
+        DeadLetter { hunt_id: None, key: None, value: None, record_at: None, ..letter(&partition, 0) },
+        DeadLetter { value: Some(vec![7; 100_000]), headers, reason: Reason::WrongType, ..letter(&partition, 3) },
+        DeadLetter { record_at: Some(Micros(i64::MAX)), ..letter(&partition, 4) },
+        DeadLetter { key: Some(vec![]), ..letter(&partition, 9) },
+    ]
+    .into();
+    for (partition, letters) in [(partition.clone(), letters.clone()), (PartitionId::new("a", 1), vec![letter(&partition, 5)])] {
+        let claimed = store.claim(&partition, &owner("one")).await.unwrap();
+        let mut commit = checkpoint(&partition, &claimed, "one");
+        commit.dead_letters = letters;
+        store.checkpoint(Arc::new(commit), merge()).await.unwrap();
+    }
+    let expected: Vec<AuditedLetter> = letters.iter().map(AuditedLetter::of).collect();
+    let page = async |after: Option<i64>, until, limit| {
+        store.audited_letters(&partition, after.map(Offset), Position(until), limit).await.unwrap()
+    };
+    assert_eq!(page(None, 10, 10).await, expected);
+    assert_eq!(page(None, 10, 2).await, expected[..2]);
+    assert_eq!(page(Some(0), 9, 10).await, expected[1..3]);
+    assert_eq!(page(Some(9), 100, 10).await, []);
+    assert_eq!((expected[1].value, expected[0].key), (Some(digest(&vec![7; 100_000])), None));
+
+    fixture.alter(r#"UPDATE dead_letters SET reason = 'other', headers = '{"a": 1}', key = NULL WHERE "offset" = 3"#);
+    let changed = &page(Some(0), 4, 10).await[0];
+    assert_eq!((changed.reason.as_str(), changed.key, changed.value), ("other", None, expected[1].value));
+    assert_ne!(changed.headers, expected[1].headers);
+}
+
+async fn letters_that_an_operator_settled_are_known(fixture: Fixture) {
+    let (store, partition) = (&fixture.store, a0());
+    let act = |offset: i64, act: &str, topic: &str, done: &str| {
+        fixture.alter(&format!(
+            r#"INSERT INTO acts (topic, partition, "offset", act, asked_at, done_at) VALUES ('{topic}', 0, {offset}, '{act}', '2026-01-01T00:00:00.000000Z', {done})"#
+        ));
+    };
+    const DONE: &str = "'2026-01-01T00:00:01.000000Z'";
+    act(3, "replay", "a", DONE);
+    act(3, "discard", "a", DONE);
+    act(4, "discard", "a", "NULL");
+    act(5, "skip", "a", DONE);
+    act(6, "discard", "b", DONE);
+    act(8, "discard", "a", DONE);
+    act(9, "discard", "a", DONE);
+    let asked = [9, 3, 4, 5, 6, 7].map(Offset).to_vec();
+    assert_eq!(store.settled(&partition, asked).await.unwrap(), [Offset(3), Offset(9)]);
+    assert_eq!(store.settled(&partition, vec![]).await.unwrap(), []);
 }
 
 async fn a_store_remembers_what_it_was_first_built_with(fixture: Fixture) {

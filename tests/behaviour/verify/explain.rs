@@ -31,7 +31,7 @@ fn lines(done: &Done) -> (Vec<Value>, Value) {
 
 impl Site {
     /// Appends to partition 1, record by record: hunt, second after ten o'clock of its timestamp, value.
-    fn append_all(&mut self, records: &[(&str, i64, Option<String>)]) {
+    pub(super) fn append_all(&mut self, records: &[(&str, i64, Option<String>)]) {
         const TEN: i64 = 1_777_629_600_000;
         for (hunt, second, value) in records {
             let record = NewRecord {
@@ -47,7 +47,7 @@ impl Site {
     }
 }
 
-fn event(id: &str, event_type: &str, time: &str, data: &str) -> Option<String> {
+pub(super) fn event(id: &str, event_type: &str, time: &str, data: &str) -> Option<String> {
     Some(format!(r#"{{"id":"{id}","type":"{event_type}","time":"2026-05-01T{time}Z","data":{data}}}"#))
 }
 

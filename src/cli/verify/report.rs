@@ -1,0 +1,69 @@
+//! What a verification came to, as lines for people or as one JSON object.
+
+use crate::position::Position;
+use crate::verify::Difference;
+use indicatif::HumanCount;
+use serde::Serialize;
+use std::io::Write;
+use std::time::Duration;
+
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub partitions: u64,
+    pub records: u64,
+    pub partials: u64,
+    /// Of which what readers are shown was compared.
+    pub hunts: u64,
+    pub dead_letters: u64,
+    pub seconds: f64,
+    pub records_per_second: u64,
+    pub differences: Vec<Difference>,
+    pub too_short: Vec<TooShort>,
+}
+
+/// A partition whose records the log no longer has from where it began.
+#[derive(Debug, Serialize)]
+pub struct TooShort {
+    pub topic: String,
+    pub partition: i32,
+    pub start: Position,
+    pub first_offset: Position,
+}
+
+impl Report {
+    pub fn exit_code(&self) -> u8 {
+        match (self.differences.is_empty(), self.too_short.is_empty()) {
+            (false, _) => 1,
+            (true, false) => 3,
+            (true, true) => 0,
+        }
+    }
+
+    pub fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for difference in &self.differences {
+            writeln!(out, "{difference}")?;
+        }
+        for TooShort { topic, partition, start, first_offset } in &self.too_short {
+            writeln!(out, "{topic}/{partition}: cannot be verified: it began at {start}, the log begins at {first_offset}")?;
+        }
+        let took = Duration::from_secs_f64(self.seconds);
+        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
+        writeln!(
+            out,
+            "{} {partitions}, {} records, {} partials, {} hunts, {} dead letters compared in {:.1} s, {} records/s",
+            self.partitions,
+            HumanCount(self.records),
+            HumanCount(self.partials),
+            HumanCount(self.hunts),
+            HumanCount(self.dead_letters),
+            took.as_secs_f64(),
+            HumanCount(self.records_per_second),
+        )?;
+        match (self.differences.len(), self.too_short.len()) {
+            (0, 0) => writeln!(out, "the store is what the log gives"),
+            (0, short) => writeln!(out, "no difference where the log reaches back; {short} partitions could not be verified"),
+            (1, _) => writeln!(out, "1 difference"),
+            (differences, _) => writeln!(out, "{differences} differences"),
+        }
+    }
+}
