@@ -23,9 +23,10 @@ use std::ops::Range;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-/// Bounds of one statement: what the server takes fastest, and far from the largest message it accepts.
+/// Bounds of one statement: what the server takes fastest, and small enough that the memory of one message serves for the next: what
+/// is much larger comes fresh from the system every time, and clearing its pages costs more than filling them.
 pub(super) const CHUNK_ROWS: usize = 1000;
-pub(super) const CHUNK_BYTES: usize = 16 << 20;
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 /// Writes rows of one partition; gives those that are shared, or new.
 pub(super) const UPSERT: &str = "
