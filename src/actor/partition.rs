@@ -15,7 +15,7 @@ use crate::partition::{Effect, Input, LoadPurpose, Machine, Phase, Settings, Sum
 use crate::position::{Epoch, Position};
 use crate::record::{Batch, PartitionId};
 use crate::source::{Command, SideEvent, SideRead};
-use crate::store::{self, Checkpoint, Merge, Owner, Store};
+use crate::store::{self, Checkpoint, Merge, Owner, PartitionLine, Store};
 use crate::time::Micros;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use std::collections::BTreeMap;
@@ -65,6 +65,8 @@ pub enum News {
         partition: PartitionId,
         epoch: Epoch,
     },
+    /// All that stand in the store now. (The daemon tells itself.)
+    Claims(Vec<PartitionLine>),
     /// Reading or the store's answers make no sense: claim again from what is saved.
     Broken {
         partition: PartitionId,
@@ -506,6 +508,18 @@ message!(End, act, End(end), _ctx, act.end = Some(end));
 /// The source stands still at this partition, and why.
 pub struct Halted(pub String);
 message!(Halted, act, Halted(why), _ctx, act.halted = Some(why));
+
+/// The partition's row in the store. A claim after ours may come without a record that our next checkpoint would be for.
+pub struct Claim(pub PartitionLine);
+message!(Claim, act, Claim(line), ctx, {
+    if act.machine.phase() == Phase::Running && line.epoch > act.machine.epoch() {
+        let owner = line.owner.map_or("nobody".to_owned(), |owner| owner.id);
+        act.step(
+            Input::Fenced(format!("epoch {} of owner {owner} stands in the store, ours is {}", line.epoch, act.machine.epoch())),
+            ctx,
+        );
+    }
+});
 
 /// Save everything and end; `News::Released` follows.
 pub struct Release;

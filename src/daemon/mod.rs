@@ -11,7 +11,7 @@ mod redefine;
 pub use redefine::Redefined;
 
 use crate::actor::partition::{
-    Abandon, Board, Deliver, End, Gate, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
+    Abandon, Board, Claim, Deliver, End, Gate, Halted, Missed, News, PartitionActor, Ports, Release, SideReader, StartResolver,
 };
 use crate::api;
 use crate::config;
@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long a stop may take before what is not saved is left to the next start.
 const STOP: Duration = Duration::from_secs(8);
@@ -43,6 +43,10 @@ const STREAMS: usize = 256;
 /// Fences of one partition within this time after which the daemon gives way. Of one: a process that was frozen finds all of its
 /// partitions claimed by others at once, and only once.
 const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
+
+/// How often it is looked whether claims still stand: a partition without records would not learn from a checkpoint that they do not.
+const CLAIMS: Duration = Duration::from_secs(5);
+const UNANSWERED: &str = "Kafka does not answer";
 
 /// What a run may be told besides its configuration.
 #[derive(Default)]
@@ -84,6 +88,8 @@ struct Daemon {
     fences: VecDeque<(Instant, PartitionId)>,
     /// When to claim a partition again.
     again: Vec<(Instant, PartitionId)>,
+    /// Kafka did not answer when it was last asked.
+    unanswered: bool,
     /// Lost to the group since the last look around, with the epochs of our claims.
     abandoned: Vec<(PartitionId, Epoch)>,
     server: actix_web::dev::ServerHandle,
@@ -197,6 +203,7 @@ impl Daemon {
             hook: options.hook,
             gate: options.gate,
         };
+        actix::spawn(look_at_claims(ports.store.clone(), ports.news.clone()));
         let arbiters = (0..std::thread::available_parallelism().map_or(1, |n| n.get())).map(|_| Arbiter::new()).collect();
         Ok(Daemon {
             settings,
@@ -212,6 +219,7 @@ impl Daemon {
             revoking: Vec::new(),
             fences: VecDeque::new(),
             again: Vec::new(),
+            unanswered: false,
             abandoned: Vec::new(),
             server: handle,
             closing,
@@ -273,6 +281,11 @@ impl Daemon {
                 }
             }
             Event::End { partition, end } => {
+                if std::mem::take(&mut self.unanswered) {
+                    tracing::info!("Kafka answers again");
+                    let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                    troubles.retain(|trouble| !trouble.starts_with(UNANSWERED));
+                }
                 if let Some(Some(actor)) = self.assigned.get(&partition) {
                     actor.do_send(End(end));
                 }
@@ -286,6 +299,13 @@ impl Daemon {
             Event::Stalled { partition, action } => {
                 metrics::stalls().increment(1);
                 tracing::error!(%partition, %action, "partition did not move although it could");
+            }
+            Event::Unanswered(why) => {
+                tracing::warn!("{UNANSWERED}: {why}");
+                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                troubles.retain(|trouble| !trouble.starts_with(UNANSWERED));
+                troubles.push(format!("{UNANSWERED}: {why}"));
+                self.unanswered = true;
             }
             Event::Trouble(why) => tracing::warn!("{why}"),
             Event::Failed(why) => bail!(why),
@@ -368,6 +388,13 @@ impl Daemon {
             // By a daemon that was frozen: it may hear that its partitions are lost before the store refuses it anything.
             News::Abandoned { partition, epoch } if epoch > Epoch(0) => self.abandoned.push((partition, epoch)),
             News::Abandoned { .. } => {}
+            News::Claims(claims) => {
+                for claim in claims {
+                    if let Some(Some(actor)) = self.assigned.get(&claim.partition) {
+                        actor.do_send(Claim(claim));
+                    }
+                }
+            }
             News::Broken { partition, why } => {
                 tracing::error!(%partition, %why, "the partition is claimed again");
                 self.claim_again(partition, Duration::from_secs(1));
@@ -441,7 +468,7 @@ impl Daemon {
                 Ok(Some(News::Released { partition } | News::Fenced { partition, .. } | News::Broken { partition, .. })) => {
                     releasing.retain(|other| *other != partition);
                 }
-                Ok(Some(News::Abandoned { .. })) => {}
+                Ok(Some(News::Abandoned { .. } | News::Claims(_))) => {}
                 Ok(Some(News::Fatal(why))) => tracing::error!("{why}"),
                 Ok(None) => break,
                 Err(_) => {
@@ -513,6 +540,18 @@ pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
             let deltas: Result<Vec<_>, _> = partitions.iter().map(|bytes| fold.rollup().decode(bytes)).collect();
             Ok(fold.rollup().values(&deltas.map_err(|error| error.to_string())?))
         }),
+    }
+}
+
+/// Tells every few seconds which claims stand in the store, for as long as somebody listens.
+async fn look_at_claims(store: Store, news: UnboundedSender<News>) {
+    while !news.is_closed() {
+        tokio::time::sleep(CLAIMS).await;
+        match store.partitions().await {
+            Ok(claims) => drop(news.send(News::Claims(claims))),
+            // Whoever has something to save says so, and is heard.
+            Err(error) => metrics::store_errors(&error).increment(1),
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Event {
         partition: PartitionId,
         action: String,
     },
+    /// Kafka does not answer, and why; told again for as long as that is so. The next [`Event::End`] says that it does.
+    Unanswered(String),
     /// Something to log that passes by itself (a broker is away), at most one a second and cause.
     Trouble(String),
     /// The source cannot go on; the daemon stops with this sentence.

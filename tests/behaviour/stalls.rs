@@ -1,5 +1,6 @@
 //! **Stalls**: a connection to Kafka goes on, heartbeats and all, and no records come. The watchdog notices, seeks, which does not help
-//! here, then reads on with a new consumer; nothing is lost and nothing is counted twice.
+//! here, then reads on with a new consumer; nothing is lost and nothing is counted twice. And a Kafka that is away altogether: the daemon
+//! says so until it is back.
 
 use crate::harness::daemon::Daemon;
 use crate::harness::kafka::Kafka;
@@ -46,6 +47,29 @@ fn partitions_that_stall_behind_a_living_connection_are_sought_then_read_by_a_ne
     platform.send(1_000);
     platform.await_saved(&store);
     assert_eq!(figure(&daemon, "stalls"), before, "it reads on");
+    assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
+    platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
+}
+
+#[test]
+fn a_daemon_whose_kafka_is_away_is_not_ready_and_says_why_until_it_is_back() {
+    let store = postgres::shared().create_database();
+    // Lives as long as this process; its broker ends with it.
+    let kafka: &'static Kafka = Box::leak(Box::new(Kafka::start()));
+    let mut platform = Platform::at(kafka, "away", (2, 1), Options { seed: 62, hunts: 40, ..Options::default() });
+    platform.send(1_000);
+    let mut daemon = Daemon::start(&platform.config(&store, "300ms", ""));
+    platform.await_saved(&store);
+    kafka.kill9();
+    await_until(LONG, "the daemon misses Kafka", || match daemon.http_get("/readyz") {
+        (503, why) if why.contains("Kafka does not answer: ") => Ok(()),
+        other => Err(other),
+    });
+    kafka.restart();
+    daemon.await_ready();
+    await_until(LONG, "it says so", || daemon.output().contains("Kafka answers again").then_some(()));
+    platform.send(1_000);
+    platform.await_saved(&store);
     assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
     platform.assert_store_says(&store, &platform.said(&LeftOut::new()));
 }

@@ -660,10 +660,11 @@ fn on_kafka_and_postgres_verify_works_beside_the_daemon_and_a_rebuild_fences_it(
     fs::write(&config, &new).expect("written");
     let done = huntline(&["rebuild", "--config", config.to_str().expect("UTF-8")]);
     assert_eq!(done.code, Some(0), "{done:?}");
-    // The old daemon is fenced at its next commit, claims again, and finds other definitions.
-    platform.send(200);
+    // No record comes to the old daemon: it finds by itself that its claims stand no more, claims again, and finds other definitions.
     let ended = daemon.await_exit();
     assert_eq!(ended.code(), Some(1), "{}", daemon.output());
+    assert!(daemon.output().contains("of owner nobody stands in the store"), "{}", daemon.output());
+    platform.send(200);
     let mut daemon = Daemon::start(&new);
     platform.await_saved(&store);
     let said = recompute(&Definitions::from_toml(&new), &platform.log, &LeftOut::new());

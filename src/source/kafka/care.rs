@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const ENDS_EVERY: Duration = Duration::from_secs(3);
 const TOPICS_EVERY: Duration = Duration::from_secs(30);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// For so long after librdkafka said that no broker can be reached, which it says again whenever it has tried (`reconnect.backoff.max.ms`).
+const SILENCE: Duration = Duration::from_secs(20);
 /// How often a damaged run of records is fetched again before the partition halts.
 const DAMAGED_TRIES: u32 = 3;
 
@@ -132,7 +134,9 @@ impl Reader {
             let ids: Vec<PartitionId> = self.readings.keys().cloned().collect();
             self.queries.offsets(Which::Stable, &ids, QUERY_TIMEOUT);
         }
-        if now.duration_since(self.topics_asked) >= TOPICS_EVERY {
+        // For a question that nobody answers librdkafka would look for brokers without a pause.
+        let silent = self.silent_at.is_some_and(|at| now.duration_since(at) < SILENCE);
+        if now.duration_since(self.topics_asked) >= TOPICS_EVERY && !silent {
             self.topics_asked = now;
             self.queries.topics(&self.settings.topics, QUERY_TIMEOUT);
         }
@@ -172,7 +176,7 @@ impl Reader {
                 }
             }
             Answer::Configs(_) => {}
-            Answer::Failed(why) => self.trouble("query", || format!("Kafka does not answer: {why}")),
+            Answer::Failed(why) => self.unanswered(why),
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ pub(super) struct Reader {
     /// Partitions for whose sake the consumer was replaced, and that have not moved since.
     pub renewed: BTreeSet<PartitionId>,
     troubles: HashMap<String, Instant>,
+    /// When Kafka last did not answer.
+    pub silent_at: Option<Instant>,
     ticked: Instant,
     pub ends_asked: Instant,
     pub topics_asked: Instant,
@@ -121,6 +123,7 @@ impl Reader {
             ever_assigned: false,
             renewed: BTreeSet::new(),
             troubles: HashMap::new(),
+            silent_at: None,
             ticked: now,
             ends_asked: now,
             topics_asked: now,
@@ -169,12 +172,26 @@ impl Reader {
 
     /// Says a trouble, at most once a second and cause.
     pub fn trouble(&mut self, cause: &str, sentence: impl FnOnce() -> String) {
+        if self.is_due(cause) {
+            self.send(Event::Trouble(sentence()));
+        }
+    }
+
+    /// Says that Kafka does not answer, at most once a second.
+    pub fn unanswered(&mut self, why: String) {
+        self.silent_at = Some(Instant::now());
+        if self.is_due("unanswered") {
+            self.send(Event::Unanswered(why));
+        }
+    }
+
+    fn is_due(&mut self, cause: &str) -> bool {
         let now = Instant::now();
         let due = self.troubles.get(cause).is_none_or(|last| now.duration_since(*last) >= Duration::from_secs(1));
         if due {
             self.troubles.insert(cause.to_owned(), now);
-            self.send(Event::Trouble(sentence()));
         }
+        due
     }
 
     fn serve_events(&mut self) -> Result<(), String> {

@@ -126,6 +126,10 @@ impl Reader {
             Code::InconsistentGroupProtocol if !self.ever_assigned => Err(format!(
                 "group {group:?} is used by other consumers, which do not assign partitions by cooperative-sticky; expected a group of huntline's own ({reason})"
             )),
+            Code::AllBrokersDown => {
+                self.unanswered("no broker can be reached".to_owned());
+                Ok(())
+            }
             _ => {
                 self.trouble(&format!("{code:?}"), || format!("Kafka: {reason}"));
                 Ok(())

@@ -29,7 +29,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// How long a statement waits for another process's lock on the file.
@@ -345,7 +345,16 @@ fn connect(path: &Path, create: bool) -> Result<Connection> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
     };
-    open().map_err(|e| fault(&place, &e))
+    // The switch to WAL does not wait for others who open a new file at the same moment, whatever `busy_timeout` says.
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && began.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened.map_err(|e| fault(&place, &e)),
+        }
+    }
 }
 
 /// A thread that does what it is sent, in order, until the last sender is gone.
