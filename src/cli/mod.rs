@@ -69,7 +69,7 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Fold the log again and compare what the store says with it
     #[command(
-        after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
+        after_help = "Exit codes: 0 the same, 1 any difference, no such hunt or failed at run time, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
     )]
     Verify(verify::VerifyArgs),
     /// Build a new view from the log with the configured definitions, beside the old one, then swap

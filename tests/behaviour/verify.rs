@@ -292,7 +292,9 @@ fn planted_damage_is_found_and_named() {
     let solved = site.log[&(TOPIC.to_owned(), 0)].iter().any(|record| Some(record.offset) == difference["from_offset"].as_i64());
     assert!(solved, "{report}");
     let other = huntline(&["verify", "--hunt", "no such hunt", "--config", number.to_str().expect("UTF-8")]);
-    assert_eq!(other.code, Some(0), "{other:?}");
+    let sentence = "no hunt \"no such hunt\": neither the store nor the log has an event or a dead letter of it";
+    assert_eq!((other.code, other.out.as_str()), (Some(1), ""), "{other:?}");
+    assert!(other.err.contains(sentence), "{other:?}");
 
     let row = site.damaged("row", |store| {
         let (hunt, _) = busiest(store);
