@@ -336,6 +336,38 @@ fn planted_damage_is_found_and_named() {
 }
 
 #[test]
+fn what_could_not_be_compared_prints_nothing_but_why() {
+    let mut site = Site::new("not-compared");
+    site.append(200);
+    site.built("base", BEFORE);
+    let config = site.config("base", BEFORE);
+    let text = site.text("base", BEFORE);
+    let compared = |text: &str, more: &[&str]| {
+        fs::write(&config, text).expect("written");
+        huntline(&[&["verify", "--config", config.to_str().expect("UTF-8")], more].concat())
+    };
+    let done = compared(&text, &["--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(serde_json::from_str::<Value>(&done.out).expect("one object").is_object());
+    let away = [
+        text.replace("base.db", "nowhere.db"),
+        text.replace("events.db", "nowhere.db"),
+        text.replace(&format!("sqlite:{}", site.store("base").display()), "postgres://nobody@127.0.0.1:1/none"),
+    ];
+    for text in &away {
+        for more in [&["--json"][..], &[]] {
+            let done = compared(text, more);
+            assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{done:?}");
+            assert!(done.err.contains("huntline: "), "{done:?}");
+        }
+    }
+    let log = text.find("[store]").expect("a table");
+    let kafka = format!("[kafka]\nbrokers = [\"127.0.0.1:1\"]\n{}", &text[log..]);
+    let done = compared(&kafka, &["--json"]);
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{done:?}");
+}
+
+#[test]
 fn an_event_that_was_folded_twice_is_found() {
     let mut site = Site::new("folded-twice");
     site.append(2_000);
