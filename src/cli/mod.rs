@@ -87,6 +87,13 @@ pub struct Files {
     pub config: Vec<PathBuf>,
 }
 
+impl Files {
+    /// The options that name the same configuration again, each after a space.
+    pub fn named(&self) -> String {
+        self.config.iter().map(|file| format!(" --config {}", file.display())).collect()
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
