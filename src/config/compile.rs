@@ -76,7 +76,7 @@ impl Compiler<'_> {
                 1_000_000,
             ),
             dead_letters_keep: self
-                .micros_or(&Path::of(["dead_letters", "keep"]), letters.keep.as_ref(), "forever", 1_000)
+                .micros_or(&Path::of(["dead_letters", "keep"]), letters.keep.as_ref().map(|l| l.0.as_str()), "forever", 1_000)
                 .map(|micros| Duration::from_micros(micros.unsigned_abs())),
             logging: Logging {
                 level: match logging.level {

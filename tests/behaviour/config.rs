@@ -353,6 +353,16 @@ fn a_predicate_that_is_the_same_for_every_event_is_refused() {
 }
 
 #[test]
+fn a_number_where_a_duration_belongs_is_told_the_key_s_own_word() {
+    for (key, word) in [("time.idle", "never"), ("time.max_ahead", "never"), ("dead_letters.keep", "forever")] {
+        let found = lines(file(&format!("{key} = 60\n")));
+        let end =
+            format!("{key}: found 60, expected {word:?} or a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)");
+        assert!(found.len() == 1 && found[0].ends_with(&end), "{found:?}");
+    }
+}
+
+#[test]
 fn a_predicate_is_refused_at_its_place() {
     let text = "[aggregates.a]\nkind = \"count\"\nwhere = \"data.points >\"\n";
     let found = lines(file(text));
