@@ -4,6 +4,7 @@
 use super::Files;
 use crate::config::{self, Settings, StoreUrl};
 use crate::daemon::store_target;
+use crate::source::kafka;
 use crate::source::reader::Reader;
 use crate::store::{SchemaVersion, Store};
 use std::io::Write;
@@ -24,7 +25,7 @@ pub struct CheckArgs {
 /// Prints what is wrong to `err` and a sentence to `out` when nothing is. The exit code: 0, 2 for a wrong configuration, 1 for what cannot
 /// be reached.
 pub fn run(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> std::io::Result<u8> {
-    match config::load(&args.files.config) {
+    match config::load_tried(&args.files.config, &kafka::unfit) {
         Ok(loaded) => {
             let what = match args.files.config.as_slice() {
                 [] => "the defaults and the environment are".to_owned(),
@@ -149,6 +150,43 @@ mod tests {
             "h.toml:2:8: dedup.last: found -1, expected an integer between 0 and 65536\n  last = -1\n         ^^\n\
              h.toml:3:1: dedup.lost: found an unknown key, expected last; did you mean `last`?\n  lost = 2\n  ^^^^\n2 problems\n"
         );
+    }
+
+    #[test]
+    fn librdkafka_itself_is_asked_about_its_properties() {
+        let text = "[kafka.librdkafka]\n\"sesion.timeout.ms\" = \"5\"\n\"session.timeout.ms\" = 0\n\"client.rack\" = \"a\"\n\
+                    \"socket.keepalive.enable\" = \"maybe\"\n[dedup]\nlast = -1\n";
+        let (code, out, err) = checked(text);
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        for sentence in [
+            "h.toml:2:1: kafka.librdkafka.\"sesion.timeout.ms\": found a property that librdkafka does not know, expected a name from its CONFIGURATION.md\n  \"sesion.timeout.ms\" = \"5\"\n  ^^^^^^^^^^^^^^^^^^^\n",
+            "h.toml:3:24: kafka.librdkafka.\"session.timeout.ms\": found \"0\", expected one in librdkafka's range 1..3600000\n",
+            "h.toml:5:29: kafka.librdkafka.\"socket.keepalive.enable\": found \"maybe\", expected a value that librdkafka takes there\n",
+            "dedup.last: found -1",
+        ] {
+            assert!(err.contains(sentence), "{sentence:?} in {err}");
+        }
+        assert!(!err.contains("client.rack"), "{err}");
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn what_this_build_cannot_speak_is_said_without_connecting() {
+        for (property, value, found) in [
+            ("security.protocol", "sasl_ssl", "\"sasl_ssl\", which this build cannot speak"),
+            ("security.protocol", "SSL", "\"SSL\", which this build cannot speak"),
+            ("sasl.mechanism", "SCRAM-SHA-512", "\"SCRAM-SHA-512\", which this build cannot speak"),
+            ("ssl.ca.location", "/ca.pem", "what this build lacks"),
+        ] {
+            let (code, out, err) = checked(&format!("[kafka.librdkafka]\n\"{property}\" = \"{value}\"\n"));
+            assert_eq!((code, out.as_str()), (2, ""), "{err}");
+            let sentence =
+                format!("kafka.librdkafka.{property:?}: found {found}, expected a huntline built with the cargo feature `tls`\n");
+            assert!(err.starts_with("h.toml:2:") && err.contains(&sentence), "{err}");
+        }
+        let (code, _, err) =
+            checked("[kafka.librdkafka]\n\"security.protocol\" = \"sasl_plaintext\"\n\"sasl.mechanism\" = \"PLAIN\"\n");
+        assert_eq!(code, 0, "{err}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -94,7 +95,7 @@ impl Client {
     /// The daemon at `--url`, else at the configured address.
     pub fn new(daemon: &Daemon) -> Result<Self, Error> {
         let url = match &daemon.url {
-            Some(url) => checked(url, "--url")?,
+            Some(url) => checked(url, said_by("--url", "HUNTLINE_URL", url.as_ref()))?,
             None => {
                 let loaded = config::load(&daemon.files.config).map_err(|problems| Error::Usage(problems.to_string()))?;
                 checked(&loaded.settings.http.advertise, "[http] advertise")?
@@ -281,11 +282,16 @@ fn checked(url: &str, from: &str) -> Result<String, Error> {
     }
 }
 
+/// The name of what gave `value`: the option, or the variable that stands for it where it is not there.
+fn said_by(option: &'static str, variable: &'static str, value: &OsStr) -> &'static str {
+    if std::env::var_os(variable).is_some_and(|set| set == value) { variable } else { option }
+}
+
 /// The first token of a file as `[http.auth]` names it: one a line.
 fn token(file: &Path) -> Result<String, Error> {
-    let wrong = |found: &str| {
-        Error::Usage(format!("--token-file: found {found} ({}), expected a file with a bearer token", file.display()))
-    };
+    let from = said_by("--token-file", "HUNTLINE_TOKEN_FILE", file.as_os_str());
+    let wrong =
+        |found: &str| Error::Usage(format!("{from}: found {found} ({}), expected a file with a bearer token", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty()).ok_or_else(|| wrong("an empty file"))?;
     if token.bytes().all(|byte| byte.is_ascii_graphic()) {

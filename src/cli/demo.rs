@@ -83,7 +83,10 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     stopping.store(true, Ordering::Release);
     let fed = generator.join().map_err(|_| anyhow::anyhow!("the generator ended by a defect"))?;
     ran.map_err(|error| match error.downcast_ref::<std::io::Error>() {
-        Some(found) if found.kind() == std::io::ErrorKind::AddrInUse => error.context("--listen 127.0.0.1:0 picks a free port"),
+        Some(found) if found.kind() == std::io::ErrorKind::AddrInUse => {
+            let listen = args.listen;
+            anyhow::anyhow!("--listen {listen}: another program listens there; --listen 127.0.0.1:0 picks a free port")
+        }
         _ => error,
     })?;
     fed.context("feed the demo")

@@ -215,7 +215,8 @@ impl Explainer<'_> {
             Folded::All(refolded, lost) => (refolded, lost),
             Folded::TooShort(to) => bail!("{id}: the log begins at {to}"),
             Folded::Panicked(offset) => {
-                let hint = format!("`huntline verify --hunt {:?}` compares what is saved", self.args.id);
+                let hint =
+                    format!("`huntline verify --hunt {:?}{}` compares what is saved", self.args.id, self.args.files.named());
                 bail!("{id}: the fold fails at record {offset}, a defect: {hint}");
             }
         };

@@ -69,7 +69,7 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Fold the log again and compare what the store says with it
     #[command(
-        after_help = "Exit codes: 0 the same, 1 any difference, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
+        after_help = "Exit codes: 0 the same, 1 any difference, no such hunt or failed at run time, 2 wrong usage or configuration, 3 the log no longer reaches back far enough."
     )]
     Verify(verify::VerifyArgs),
     /// Build a new view from the log with the configured definitions, beside the old one, then swap
@@ -85,6 +85,13 @@ pub struct Files {
     /// (HUNTLINE__STORE__URL sets [store] url) goes before all
     #[arg(long, value_name = "FILE", env = "HUNTLINE_CONFIG", value_delimiter = ':')]
     pub config: Vec<PathBuf>,
+}
+
+impl Files {
+    /// The options that name the same configuration again, each after a space.
+    pub fn named(&self) -> String {
+        self.config.iter().map(|file| format!(" --config {}", file.display())).collect()
+    }
 }
 
 #[derive(Args, Clone, Debug)]

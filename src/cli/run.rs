@@ -1,6 +1,6 @@
 //! **`huntline run`**: the daemon, until it is told to stop. The exit code: 0, 1 when it cannot go on, 2 for a wrong configuration.
 
-use super::{Files, RunArgs};
+use super::RunArgs;
 use crate::config::{self, Format, Logging};
 use crate::daemon::{self, Options, Redefined};
 use tracing_subscriber::EnvFilter;
@@ -22,16 +22,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let Err(error) = daemon::run(loaded.settings, options) else { return Ok(0) };
     match error.downcast_ref::<Redefined>() {
         Some(redefined) => {
-            eprintln!("huntline: {redefined}\n{}", redefined.ways_on(&named(&args.files)));
+            eprintln!("huntline: {redefined}\n{}", redefined.ways_on(&args.files.named()));
             Ok(1)
         }
         None => Err(error),
     }
-}
-
-/// The options that name the same configuration again.
-fn named(files: &Files) -> String {
-    files.config.iter().map(|file| format!(" --config {}", file.display())).collect()
 }
 
 /// Logs to standard error: text for people, one JSON object a line for machines. `RUST_LOG` goes before the configured level.

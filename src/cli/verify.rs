@@ -24,7 +24,7 @@ use crate::refold::Given;
 use crate::source::reader::Reader;
 use crate::store::{AuditedLetter, AuditedPartition, LetterFilter, Store};
 use crate::verify::{self, Difference, LetterCheck, Letters, SecondLook};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use report::{Report, TooShort};
 use shown::ShownPass;
 use std::collections::HashSet;
@@ -51,7 +51,7 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// The exit code: 0 the same, 1 any difference, 3 where the log no longer reaches back far enough, 2 for a wrong configuration.
+/// The exit code: 0 the same, 1 any difference or a hunt that is not there, 3 where the log no longer reaches back far enough, 2 for a wrong configuration.
 pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     let loaded = match config::load(&args.files.config) {
         Ok(loaded) => loaded,
@@ -98,6 +98,9 @@ pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     }
     verifier.same_generations()?;
     progress.end();
+    if let Some(hunt) = args.hunt.as_ref().filter(|_| report.met_nothing()) {
+        bail!("no hunt {hunt:?}: neither the store nor the log has an event or a dead letter of it");
+    }
     report.seconds = begun.elapsed().as_secs_f64();
     report.records_per_second = per_second(report.records, begun.elapsed());
     if args.json {
@@ -226,7 +229,7 @@ impl Verifier {
 
     fn same_generations(&self) -> anyhow::Result<()> {
         if self.runtime.block_on(self.store.generations())?.len() != self.history.generations.len() {
-            anyhow::bail!("the store's definitions were changed meanwhile: verify again");
+            bail!("the store's definitions were changed meanwhile: verify again");
         }
         Ok(())
     }
@@ -254,7 +257,7 @@ impl Verifier {
         let newest = stages.last().map(|stage| stage.fold.clone()).context("a generation of definitions")?;
         let mut look = SecondLook::new(hunts, snapshots, &newest);
         match self.history.fold(id, from, position.min(end), given, OnGap::Stop, &mut look, |_, _| Ok(()))? {
-            Folded::TooShort(low) => anyhow::bail!("{id}: the log began at {low} by the second look: verify again"),
+            Folded::TooShort(low) => bail!("{id}: the log began at {low} by the second look: verify again"),
             Folded::Panicked(offset) => Ok(vec![panicked(id, offset)]),
             Folded::All(refolded, _) => {
                 let mut found = look.differences(id, &refolded);

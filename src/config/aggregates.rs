@@ -45,7 +45,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: &Written) -> Vec<Aggregate>
                 c.refuse(&at, "\"\"", "an event type or a glob such as \"clue.*\"");
             }
         }
-        let filter = aggregate.filter.as_ref().and_then(|text| match Predicate::parse(text) {
+        let filter = aggregate.filter.as_ref().and_then(|text| match Predicate::of_configuration(text) {
             Ok(predicate) => Some(predicate),
             Err(problem) => {
                 c.refuse_within(&path.key("where"), problem.at, problem.found, problem.expected);

@@ -6,8 +6,8 @@
 use super::definitions;
 use super::layer::{Layer, Name, Node, Path, Value, quote};
 use super::problems::{Place, Problem};
-use super::refused::REFUSED;
-use super::secrets::{Secret, mask_url, split_url};
+use super::refused::{REFUSED, Trial};
+use super::secrets::{MASK, Secret, is_secret_key, mask_url, split_url};
 use super::settings::{
     Breaker, EmbeddedLog, Failure, Format, Http, Kafka, Level, Logging, OnGap, Policy, Properties, Settings, Snapshot, Start,
     StoreUrl,
@@ -22,8 +22,15 @@ use std::time::Duration;
 
 /// The settings, unless anything was refused. `layers` say where things stand; `problems` already holds what did not fit.
 /// `this_version`: refuse what is not built yet.
-pub(super) fn compile(written: &Written, layers: &[Layer], problems: &mut Vec<Problem>, this_version: bool) -> Option<Settings> {
-    let mut compiler = Compiler { layers, problems };
+/// `trial`: asked about librdkafka's properties.
+pub(super) fn compile(
+    written: &Written,
+    layers: &[Layer],
+    problems: &mut Vec<Problem>,
+    this_version: bool,
+    trial: Trial<'_>,
+) -> Option<Settings> {
+    let mut compiler = Compiler { layers, problems, trial };
     let settings = compiler.settings(written);
     if this_version && settings.failure.policy == Policy::Park {
         compiler.refuse(&Path::of(["failure", "policy"]), "\"park\"", "\"dead_letter\": this version does not park yet");
@@ -34,6 +41,7 @@ pub(super) fn compile(written: &Written, layers: &[Layer], problems: &mut Vec<Pr
 pub(super) struct Compiler<'a> {
     layers: &'a [Layer],
     pub problems: &'a mut Vec<Problem>,
+    trial: Trial<'a>,
 }
 
 impl Compiler<'_> {
@@ -68,7 +76,7 @@ impl Compiler<'_> {
                 1_000_000,
             ),
             dead_letters_keep: self
-                .micros_or(&Path::of(["dead_letters", "keep"]), letters.keep.as_ref(), "forever", 1_000)
+                .micros_or(&Path::of(["dead_letters", "keep"]), letters.keep.as_ref().map(|l| l.0.as_str()), "forever", 1_000)
                 .map(|micros| Duration::from_micros(micros.unsigned_abs())),
             logging: Logging {
                 level: match logging.level {
@@ -168,18 +176,25 @@ impl Compiler<'_> {
         let mut properties = BTreeMap::new();
         for (name, value) in written.0 {
             let at = path.key(&name);
+            let value = match value {
+                written::Property::Text(text) => text,
+                written::Property::Integer(number) => number.to_string(),
+                written::Property::Boolean(boolean) => boolean.to_string(),
+            };
             let canonical =
                 name.strip_prefix("topic.").filter(|n| *n != "metadata.refresh.interval.ms" && REFUSED.iter().any(|r| r.0 == *n));
             if let Some((name, instead)) = REFUSED.iter().find(|(refused, _)| name == *refused || canonical == Some(refused)) {
                 self.refuse_key(&at, format!("{name}, which would break huntline's reading"), *instead);
             } else if (name == "sasl.password" || name == "sasl.mechanisms.password") && has_password {
                 self.refuse_key(&at, "a second password", "sasl.password here or sasl_password in [kafka], not both");
+            } else if let Some(unfit) = (self.trial)(&name, &value) {
+                let found = if !unfit.name && is_secret_key(&name) { MASK.to_owned() } else { unfit.found };
+                if unfit.name {
+                    self.refuse_key(&at, found, unfit.expected);
+                } else {
+                    self.refuse(&at, found, unfit.expected);
+                }
             }
-            let value = match value {
-                written::Property::Text(text) => text,
-                written::Property::Integer(number) => number.to_string(),
-                written::Property::Boolean(boolean) => boolean.to_string(),
-            };
             properties.insert(name, value);
         }
         Properties(properties)

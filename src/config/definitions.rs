@@ -35,8 +35,8 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: &Written, topics_read: Opti
         dedup_last: c.integer(&Path::of(["dedup", "last"]), dedup.last, 0, 65_536),
         time: TimeRules {
             lateness: c.micros(&time_path.key("lateness"), time.lateness.as_ref().map(|l| l.0.as_str()), 0),
-            idle: c.micros_or(&time_path.key("idle"), time.idle.as_ref(), "never", 0),
-            max_ahead: c.micros_or(&time_path.key("max_ahead"), time.max_ahead.as_ref(), "never", 0),
+            idle: c.micros_or(&time_path.key("idle"), time.idle.as_ref().map(|l| l.0.as_str()), "never", 0),
+            max_ahead: c.micros_or(&time_path.key("max_ahead"), time.max_ahead.as_ref().map(|l| l.0.as_str()), "never", 0),
         },
         aggregates,
         rollup,

@@ -25,6 +25,7 @@ mod written;
 
 pub use changes::{Change, definitions_changes, definitions_diff, definitions_json};
 pub use problems::{Excerpt, Place, Problem, Problems};
+pub use refused::{Trial, Unfit};
 pub use secrets::Secret;
 pub use settings::*;
 pub(crate) use structure::nearest;
@@ -45,6 +46,11 @@ pub struct Loaded {
 
 /// The settings of this process: defaults, `files` in their order, environment.
 pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
+    load_tried(files, &|_, _| None)
+}
+
+/// As [`load`], and what `trial` does not take of `[kafka.librdkafka]` is a problem too.
+pub fn load_tried(files: &[PathBuf], trial: Trial<'_>) -> Result<Loaded, Problems> {
     let mut texts = Vec::new();
     let mut problems = Problems::default();
     for file in files {
@@ -79,7 +85,7 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
         }
     });
     let variables: Vec<_> = variables.collect();
-    match load_from(&texts, variables) {
+    match read(&texts, variables, true, trial) {
         Ok(loaded) if problems.0.is_empty() => Ok(loaded),
         Ok(_) => Err(problems),
         Err(more) => {
@@ -91,7 +97,7 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
 
 /// The settings that `files` (names and texts, in their order) and `variables` make.
 pub fn load_from(files: &[(String, String)], variables: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, Problems> {
-    read(files, variables, true)
+    read(files, variables, true, &|_, _| None)
 }
 
 /// The settings of one text alone, without this process's environment.
@@ -99,11 +105,12 @@ pub fn load_text(text: &str) -> Result<Settings, Problems> {
     load_from(&[("configuration".into(), text.into())], []).map(|loaded| loaded.settings)
 }
 
-/// `this_version`: refuse what is not built yet.
+/// `this_version`: refuse what is not built yet. `trial`: asked about librdkafka's properties.
 fn read(
     files: &[(String, String)],
     variables: impl IntoIterator<Item = (String, String)>,
     this_version: bool,
+    trial: Trial<'_>,
 ) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut layers = vec![Layer::parse(Name::Defaults, DEFAULTS).expect("the built-in defaults are TOML")];
@@ -129,7 +136,7 @@ fn read(
         .build()
         .and_then(::config::Config::try_deserialize)
         .unwrap_or_else(|error| unreachable!("what fits the schema is read as written: {error}"));
-    let settings = compile::compile(&written, &layers, &mut problems, this_version);
+    let settings = compile::compile(&written, &layers, &mut problems, this_version, trial);
     match settings {
         Some(settings) => Ok(Loaded { settings, written }),
         None => Err(ordered(problems, &layers)),
@@ -172,7 +179,7 @@ pub(crate) mod testing {
 
     /// The settings of one file, with everything the configuration knows, built or not.
     pub fn settings(text: &str) -> Settings {
-        match read(&[("huntline.toml".into(), text.into())], [], false) {
+        match read(&[("huntline.toml".into(), text.into())], [], false, &|_, _| None) {
             Ok(loaded) => loaded.settings,
             Err(problems) => panic!("{problems}"),
         }
@@ -180,7 +187,7 @@ pub(crate) mod testing {
 
     /// What is wrong with one file, whatever is built.
     pub fn problems(text: &str) -> Vec<String> {
-        match read(&[("huntline.toml".into(), text.into())], [], false) {
+        match read(&[("huntline.toml".into(), text.into())], [], false, &|_, _| None) {
             Ok(_) => Vec::new(),
             Err(problems) => problems.0.iter().map(Problem::to_string).collect(),
         }

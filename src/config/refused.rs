@@ -1,6 +1,21 @@
 //! The librdkafka properties that users may not set: huntline sets them itself, or another value
 //! would break what a partial is (records skipped, read twice, or read under another's claim).
 
+/// What is wrong with a property that librdkafka itself was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// Of its name rather than its value.
+    pub name: bool,
+    /// Shown only where the property holds no secret.
+    pub found: String,
+    pub expected: String,
+}
+
+/// Asks librdkafka, as this huntline has it, about one property: name and value.
+///
+/// Why it is handed over: the configuration knows no outside library, and only some commands ask.
+pub type Trial<'a> = &'a dyn Fn(&str, &str) -> Option<Unfit>;
+
 /// Name, and what to do instead.
 pub(super) const REFUSED: [(&str, &str); 31] = [
     (

@@ -37,8 +37,8 @@ impl Compiler<'_> {
     }
 
     /// Microseconds, or `None` for `word`.
-    pub(super) fn micros_or(&mut self, path: &Path, text: Option<&written::LengthOrWord>, word: &str, least: i64) -> Option<i64> {
-        let text = text.map(|text| text.0.as_str()).filter(|text| *text != word)?;
+    pub(super) fn micros_or(&mut self, path: &Path, text: Option<&str>, word: &str, least: i64) -> Option<i64> {
+        let text = text.filter(|text| *text != word)?;
         if parse_duration(text).is_err() {
             self.refuse(
                 path,

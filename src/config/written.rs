@@ -27,9 +27,14 @@ text!(
     Length, "a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)", "pattern" = "^([0-9]+(ms|s|m|h|d))+$"
 );
 text!(
-    /// A duration or the word that stands for none.
-    LengthOrWord, "a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d), or the word for none",
-    "pattern" = "^(never|forever|([0-9]+(ms|s|m|h|d))+)$"
+    /// A duration, or `never`.
+    LengthOrNever, "\"never\" or a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)",
+    "pattern" = "^(never|([0-9]+(ms|s|m|h|d))+)$"
+);
+text!(
+    /// A duration, or `forever`.
+    LengthOrForever, "\"forever\" or a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)",
+    "pattern" = "^(forever|([0-9]+(ms|s|m|h|d))+)$"
 );
 text!(
     /// Digits and a unit: B KB MB GB KiB MiB GiB.
@@ -284,9 +289,9 @@ table!(
     Time {
         lateness: Length,
         /// How long a hunt is silent before its windows close without it, or `never`.
-        idle: LengthOrWord,
+        idle: LengthOrNever,
         /// How far an event's time may lie beyond its record's, or `never`.
-        max_ahead: LengthOrWord,
+        max_ahead: LengthOrNever,
     }
 );
 
@@ -327,7 +332,7 @@ table!(
     /// How long dead letters stay.
     DeadLetters {
         /// A time after which replayed and discarded ones are deleted, or `forever`.
-        keep: LengthOrWord,
+        keep: LengthOrForever,
     }
 );
 

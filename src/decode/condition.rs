@@ -52,6 +52,35 @@ pub(super) fn evaluate(condition: &Condition, slots: &mut [Raw], text: &[u8]) ->
     }
 }
 
+/// What met a wrong type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Culprit {
+    /// The slots that were looked at; none where literals were compared.
+    pub slots: Vec<usize>,
+    pub expected: &'static str,
+}
+
+/// Of a condition that answered [`Answer::WrongType`], the first part that met one. (Slow path.)
+pub(super) fn culprit(condition: &Condition, slots: &mut [Raw], text: &[u8]) -> Option<Culprit> {
+    if !matches!(truth(value(condition, slots, text)), Value::Wrong) {
+        return None;
+    }
+    let of = |parts: &[Condition]| parts.iter().flat_map(Expression::members).copied().collect();
+    let mut inside = |parts: &[Condition]| {
+        let mut wrong = parts.iter().filter(|part| !matches!(part, Expression::Member(_) | Expression::Literal(_)));
+        wrong.find_map(|part| culprit(part, slots, text))
+    };
+    match condition {
+        Expression::Not(inner) => culprit(inner, slots, text),
+        Expression::All(parts) | Expression::Any(parts) => parts.iter().find_map(|part| culprit(part, slots, text)),
+        Expression::In(needle, _) => inside(std::slice::from_ref(&**needle)),
+        Expression::Compare(_, sides) => {
+            Some(inside(&**sides).unwrap_or_else(|| Culprit { slots: of(&**sides), expected: "types that compare" }))
+        }
+        bare => Some(Culprit { slots: of(std::slice::from_ref(bare)), expected: "true or false" }),
+    }
+}
+
 /// The usual condition, integers compared with integers, decided at once; `None`: there is more to it.
 #[inline]
 fn of_integers(condition: &Condition, slots: &[Raw]) -> Option<bool> {
@@ -285,6 +314,31 @@ mod tests {
                 let predicate = predicate.replace('X', absent);
                 assert_eq!(ask(&predicate, EVENT), Answer::Holds, "{predicate}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_part_that_met_a_wrong_type_is_told() {
+        for (predicate, member, expected) in [
+            ("data.points", "/data/points", "true or false"),
+            ("data.flag && !data.name", "/data/name", "true or false"),
+            ("data.flag && (data.name > 1)", "/data/name", "types that compare"),
+            ("data.points == 7 && 'a' > data.list", "/data/list", "types that compare"),
+            ("(data.name > 1) == true", "/data/name", "types that compare"),
+            ("!(data.list || data.name) in [true]", "/data/list", "true or false"),
+            ("(data.name < 1 || true) && data.points", "/data/points", "true or false"),
+            ("(data.flag && data.flag) > 3", "/data/flag", "types that compare"),
+        ] {
+            let predicate = Predicate::parse(predicate).unwrap();
+            let pointers: BTreeSet<Pointer> = predicate.expression().members().into_iter().cloned().collect();
+            let trie = Trie::new(&pointers);
+            let condition = predicate.expression().map(&mut |p| trie.slot(p).unwrap());
+            let mut slots = vec![Raw::Absent; trie.slots()];
+            scan(EVENT.as_bytes(), &trie, &mut slots, &mut Vec::new()).unwrap();
+            let culprit = culprit(&condition, &mut slots, EVENT.as_bytes()).unwrap();
+            let tokens = member.split('/').skip(1).map(str::to_owned).collect();
+            assert_eq!(culprit.slots[0], trie.slot(&Pointer(tokens)).unwrap(), "{}", predicate.text);
+            assert_eq!(culprit.expected, expected, "{}", predicate.text);
         }
     }
 

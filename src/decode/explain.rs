@@ -3,6 +3,7 @@
 //! The partition's actor asks for it when it writes the dead letter. Slow path: the record is
 //! decoded again. Found values are quoted in part only.
 
+use super::condition;
 use super::judge::{Cause, MAX_HUNT, Part, Refusal};
 use super::plan::{Plan, Site};
 use super::scan::{Fault, Raw};
@@ -80,18 +81,20 @@ impl Plan {
                 let asks = |i: usize| self.asks[i].condition == Some(condition);
                 let aggregate = (0..self.aggregates.len()).find(|&i| asks(i)).map(|i| &self.aggregates[i]);
                 let filter = |a: &Aggregate| format!("`{}` of aggregate {}", a.filter.as_ref().map_or("", |f| &f.text), a.name);
+                let culprit = condition::culprit(&self.conditions[condition], &mut slots.to_vec(), value);
+                let (looked_at, expected) =
+                    culprit.map_or((Vec::new(), "types that compare"), |culprit| (culprit.slots, culprit.expected));
                 let mut members = Vec::new();
-                for slot in self.conditions[condition].members() {
-                    let member = self.found(batch, record, &Site::Slot(*slot), slots);
+                for slot in looked_at {
+                    let member = self.found(batch, record, &Site::Slot(slot), slots);
                     if !members.contains(&member) {
                         members.push(member);
                     }
                 }
-                format!(
-                    "where {}: {}, expected types that compare",
-                    aggregate.map_or_else(String::new, filter),
-                    members.join(", ")
-                )
+                if members.is_empty() {
+                    members.push("it compares literals of different types".to_owned());
+                }
+                format!("where {}: {}, expected {expected}", aggregate.map_or_else(String::new, filter), members.join(", "))
             }
             Cause::Field(field, unfit) => {
                 let (slot, usage) = self.fields[field];

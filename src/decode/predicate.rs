@@ -52,13 +52,28 @@ pub struct Problem {
 impl Predicate {
     /// Parses `text`; the problem names the first place that cannot be read or that this subset leaves out.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let mut parser = Parser { text, at: 0, nesting: 0 };
+        Self::read(Parser { text, at: 0, nesting: 0, asks_events: false })
+    }
+
+    /// Parses the `where` of a configuration, of which every part must ask something of the event.
+    ///
+    /// Why beside [`Predicate::parse`]: a store keeps definitions that were taken before this was asked of them.
+    pub fn of_configuration(text: &str) -> Result<Self, Problem> {
+        Self::read(Parser { text, at: 0, nesting: 0, asks_events: true })
+    }
+
+    fn read(mut parser: Parser<'_>) -> Result<Self, Problem> {
+        let text = parser.text;
         let (at, expression) = parser.located(Parser::either)?;
         parser.space();
         if parser.at < text.len() {
             return Err(parser.problem(parser.at, "an operator (== != < <= > >= in && ||) or the end"));
         }
         parser.condition(at, &expression)?;
+        if parser.asks_events && expression.members().is_empty() {
+            let found = format!("`{}`, which reads nothing of the event", text[at..].trim_end());
+            return Err(Problem { at, found, expected: "a member of the event such as data.points".into() });
+        }
         Ok(Self { text: text.to_owned(), expression })
     }
 
@@ -129,6 +144,8 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     nesting: usize,
+    /// Comparisons of what stands in the text alone are refused.
+    asks_events: bool,
 }
 
 type Parsed = Result<Expression<Pointer>, Problem>;
@@ -191,6 +208,15 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Refuses a comparison, begun at `at`, that is the same for every event.
+    fn asking(&self, at: usize, sides: &[&Expression<Pointer>]) -> Result<(), Problem> {
+        if self.asks_events && sides.iter().all(|side| matches!(side, Expression::Literal(_))) {
+            let found = format!("`{}`, the same for every event", self.text[at..self.at].trim_end());
+            return Err(Problem { at, found, expected: "a member of the event on one side, such as data.points".into() });
+        }
+        Ok(())
+    }
+
     fn deeper(&mut self, at: usize, parse: fn(&mut Self) -> Parsed) -> Parsed {
         if self.nesting == MAX_NESTING {
             return Err(self.problem(at, "at most 64 levels of nesting"));
@@ -230,11 +256,17 @@ impl<'a> Parser<'a> {
     }
 
     fn relation(&mut self) -> Parsed {
-        let left = self.unary()?;
+        let (begin, left) = self.located(Self::unary)?;
         let Some(comparison) = self.comparison() else {
-            return if self.take_in() { Ok(Expression::In(Box::new(left), self.list()?)) } else { Ok(left) };
+            if !self.take_in() {
+                return Ok(left);
+            }
+            let list = self.list()?;
+            self.asking(begin, &[&left])?;
+            return Ok(Expression::In(Box::new(left), list));
         };
         let right = self.unary()?;
+        self.asking(begin, &[&left, &right])?;
         let at = self.at;
         if self.comparison().is_some() || self.take_in() {
             self.at = at;
@@ -506,6 +538,31 @@ mod tests {
             let json = serde_json::to_string(&predicate).unwrap();
             assert_eq!(json, serde_json::to_string(text).unwrap());
             assert_eq!(serde_json::from_str::<Predicate>(&json).unwrap(), predicate);
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_refused_what_asks_nothing_of_the_event() {
+        for (text, at, found) in [
+            ("\"a\" < 3", 0, "`\"a\" < 3`, the same for every event"),
+            ("1 == 1", 0, "`1 == 1`, the same for every event"),
+            ("data.a > 1 && 'x' != null || data.b", 14, "`'x' != null`, the same for every event"),
+            ("data.a && !(2 <= (3))", 12, "`2 <= (3)`, the same for every event"),
+            ("data.a || 'x' in ['x', 'y']", 10, "`'x' in ['x', 'y']`, the same for every event"),
+            (" true ", 1, "`true`, which reads nothing of the event"),
+            ("null", 0, "`null`, which reads nothing of the event"),
+            ("!(true && false)", 0, "`!(true && false)`, which reads nothing of the event"),
+        ] {
+            let problem = Predicate::of_configuration(text).expect_err(text);
+            assert_eq!((problem.at, problem.found.as_str()), (at, found), "{text}");
+            assert!(problem.expected.starts_with("a member of the event"), "{problem}");
+            // A store may hold it.
+            assert!(Predicate::parse(text).is_ok(), "{text}");
+        }
+        for text in
+            ["data.flag", "data[\"x-y\"]", "has(data.a)", "3 < data.a", "data.a || true", "(data.a > 1) == false", "data.a in []"]
+        {
+            assert!(Predicate::of_configuration(text).is_ok(), "{text}");
         }
     }
 

@@ -537,6 +537,9 @@ fn details_say_what_was_found_and_expected_and_where() {
     let d = definitions(vec![
         aggregate("total", Kind::Sum { of: pointer("/data/points") }, None, None),
         aggregate("fast", Kind::Count, None, Some("data.seconds < 5")),
+        aggregate("flagged", Kind::Count, None, Some("data.seconds == 1 && !data.flag || data.flag == 'yes'")),
+        // A store may hold what no configuration is allowed to say any more.
+        aggregate("old", Kind::Count, Some(&["old"]), Some("\"a\" < 3")),
     ]);
     for (value, expected) in [
         ("{\"a\":x}", "the value at byte 5: found `x}`, expected a JSON value"),
@@ -550,7 +553,15 @@ fn details_say_what_was_found_and_expected_and_where() {
         ),
         (
             r#"{"type":"a","data":{"seconds":"1"}}"#,
-            "where `data.seconds < 5` of aggregate fast: /data/seconds holds the string `1`",
+            "where `data.seconds < 5` of aggregate fast: /data/seconds holds the string `1`, expected types that compare",
+        ),
+        (
+            r#"{"type":"a","data":{"seconds":1,"flag":1000}}"#,
+            "where `data.seconds == 1 && !data.flag || data.flag == 'yes'` of aggregate flagged: /data/flag holds the integer 1000, expected true or false",
+        ),
+        (
+            r#"{"type":"old"}"#,
+            "where `\"a\" < 3` of aggregate old: it compares literals of different types, expected types that compare",
         ),
         (
             r#"{"type":"a","time":"2026-01-01T00:06:00Z"}"#,

@@ -310,6 +310,38 @@ fn connecting_tells_what_kafka_and_the_store_have() {
 }
 
 #[test]
+fn what_stands_in_the_way_is_named_before_what_helps() {
+    let scratch = Scratch::new("cli");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    let dir = scratch.join("data");
+    let done = huntline(&["demo", "--listen", &listen, "--dir", dir.to_str().expect("UTF-8")]);
+    let sentence =
+        format!("huntline: --listen {listen}: another program listens there; --listen 127.0.0.1:0 picks a free port\n");
+    assert!(done.code == Some(1) && done.err.ends_with(&sentence) && !done.err.contains("[http]"), "{done:?}");
+
+    let nowhere = scratch.join("nowhere");
+    let config = scratch.join("h.toml");
+    let text = embedded(scratch.path()).replace("views.db", "nowhere/views.db");
+    fs::write(&config, text).expect("written");
+    for asked in ["run", "migrate"] {
+        let done = huntline(&[asked, "--config", config.to_str().expect("UTF-8")]);
+        let sentence = format!("found no directory {}, expected one", nowhere.display());
+        assert!(done.code == Some(1) && done.err.contains(&sentence) && !done.err.contains("os error"), "{done:?}");
+    }
+
+    let asked = ["hunts", "list", "--url", "http://127.0.0.1:1"];
+    let output = command(&asked).env("HUNTLINE_TOKEN_FILE", &nowhere).output().expect("run huntline");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains("HUNTLINE_TOKEN_FILE: found "), "{err}");
+    assert!(!err.contains("--token-file"), "{err}");
+    let done = huntline(&[&asked[..], &["--token-file", nowhere.to_str().expect("UTF-8")]].concat());
+    assert!(done.code == Some(2) && done.err.contains("--token-file: found "), "{done:?}");
+    let output = command(&["hunts", "list"]).env("HUNTLINE_URL", "ftp://x").output().expect("run huntline");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("HUNTLINE_URL: found "), "{output:?}");
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let done = huntline(&["completions", shell]);

@@ -336,6 +336,33 @@ fn properties_that_would_break_the_fold_are_refused_by_name() {
 }
 
 #[test]
+fn a_predicate_that_is_the_same_for_every_event_is_refused() {
+    for (predicate, column, found) in [
+        ("\"a\" < 3", 12, "`\"a\" < 3`, the same for every event"),
+        ("1 == 1", 12, "`1 == 1`, the same for every event"),
+        ("data.points > 0 && 'x' in ['x']", 31, "`'x' in ['x']`, the same for every event"),
+        ("true", 12, "`true`, which reads nothing of the event"),
+    ] {
+        let found = format!("h.toml:3:{column}: aggregates.a.where: found {found}, expected a member of the event");
+        let lines = lines(file(&format!("[aggregates.a]\nkind = \"count\"\nwhere = '''{predicate}'''\n")));
+        assert!(lines.len() == 1 && lines[0].starts_with(&found), "{lines:?}");
+    }
+    for predicate in ["data.flag", "data[\"x-y\"]", "!data.flag || data[\"x-y\"] == 1"] {
+        assert!(file(&format!("[aggregates.a]\nkind = \"count\"\nwhere = '{predicate}'\n")).is_ok(), "{predicate}");
+    }
+}
+
+#[test]
+fn a_number_where_a_duration_belongs_is_told_the_key_s_own_word() {
+    for (key, word) in [("time.idle", "never"), ("time.max_ahead", "never"), ("dead_letters.keep", "forever")] {
+        let found = lines(file(&format!("{key} = 60\n")));
+        let end =
+            format!("{key}: found 60, expected {word:?} or a duration such as \"500ms\", \"5s\" or \"1h30m\" (units ms s m h d)");
+        assert!(found.len() == 1 && found[0].ends_with(&end), "{found:?}");
+    }
+}
+
+#[test]
 fn a_predicate_is_refused_at_its_place() {
     let text = "[aggregates.a]\nkind = \"count\"\nwhere = \"data.points >\"\n";
     let found = lines(file(text));

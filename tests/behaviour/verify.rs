@@ -292,7 +292,9 @@ fn planted_damage_is_found_and_named() {
     let solved = site.log[&(TOPIC.to_owned(), 0)].iter().any(|record| Some(record.offset) == difference["from_offset"].as_i64());
     assert!(solved, "{report}");
     let other = huntline(&["verify", "--hunt", "no such hunt", "--config", number.to_str().expect("UTF-8")]);
-    assert_eq!(other.code, Some(0), "{other:?}");
+    let sentence = "no hunt \"no such hunt\": neither the store nor the log has an event or a dead letter of it";
+    assert_eq!((other.code, other.out.as_str()), (Some(1), ""), "{other:?}");
+    assert!(other.err.contains(sentence), "{other:?}");
 
     let row = site.damaged("row", |store| {
         let (hunt, _) = busiest(store);
@@ -331,6 +333,38 @@ fn planted_damage_is_found_and_named() {
         assert_eq!(store.execute(sql, []).expect("changed"), 1);
     });
     differs(&verify(&rollup), &["hunt-events/2: rollup events: stored ", "hunt-events/2: rollup per_minute: stored "]);
+}
+
+#[test]
+fn what_could_not_be_compared_prints_nothing_but_why() {
+    let mut site = Site::new("not-compared");
+    site.append(200);
+    site.built("base", BEFORE);
+    let config = site.config("base", BEFORE);
+    let text = site.text("base", BEFORE);
+    let compared = |text: &str, more: &[&str]| {
+        fs::write(&config, text).expect("written");
+        huntline(&[&["verify", "--config", config.to_str().expect("UTF-8")], more].concat())
+    };
+    let done = compared(&text, &["--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(serde_json::from_str::<Value>(&done.out).expect("one object").is_object());
+    let away = [
+        text.replace("base.db", "nowhere.db"),
+        text.replace("events.db", "nowhere.db"),
+        text.replace(&format!("sqlite:{}", site.store("base").display()), "postgres://nobody@127.0.0.1:1/none"),
+    ];
+    for text in &away {
+        for more in [&["--json"][..], &[]] {
+            let done = compared(text, more);
+            assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{done:?}");
+            assert!(done.err.contains("huntline: "), "{done:?}");
+        }
+    }
+    let log = text.find("[store]").expect("a table");
+    let kafka = format!("[kafka]\nbrokers = [\"127.0.0.1:1\"]\n{}", &text[log..]);
+    let done = compared(&kafka, &["--json"]);
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{done:?}");
 }
 
 #[test]

@@ -189,7 +189,8 @@ impl<'a, W: Write> Told<'a, W> {
         }
         if differ {
             let id = plain(&self.args.id).into_owned();
-            writeln!(self.out, "`huntline verify --hunt {id}` says from which record on it can differ")?;
+            let files = self.args.files.named();
+            writeln!(self.out, "`huntline verify --hunt {id}{files}` says from which record on it can differ")?;
         } else {
             writeln!(self.out, "the saved view says the same")?;
         }

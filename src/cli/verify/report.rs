@@ -39,6 +39,12 @@ impl Report {
         }
     }
 
+    /// Nothing was compared, and nowhere could anything have been missed.
+    pub fn met_nothing(&self) -> bool {
+        let compared = self.partials + self.hunts + self.dead_letters;
+        compared == 0 && self.differences.is_empty() && self.too_short.is_empty()
+    }
+
     pub fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         for difference in &self.differences {
             writeln!(out, "{difference}")?;

@@ -5,6 +5,7 @@
 //! anything but note; decisions are taken by the thread, outside of the callback.
 
 use super::{Error, Result, Settings};
+use crate::config::Unfit;
 use crate::record::PartitionId;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::client::ClientContext;
@@ -12,6 +13,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaConfRes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,6 +95,38 @@ pub(super) fn config(settings: &Settings, partitions: usize) -> Result<ClientCon
         .set("topic.metadata.refresh.interval.ms", "15000");
     config.set_log_level(RDKafkaLogLevel::Info);
     Ok(config)
+}
+
+/// What is wrong with a property of `[kafka.librdkafka]`: librdkafka itself is asked, which contacts nothing.
+pub fn unfit(key: &str, value: &str) -> Option<Unfit> {
+    let tls = "a huntline built with the cargo feature `tls`";
+    let spoken = value.to_ascii_lowercase();
+    let needs_tls = match key {
+        "security.protocol" => matches!(spoken.as_str(), "ssl" | "sasl_ssl"),
+        "sasl.mechanism" | "sasl.mechanisms" => spoken.starts_with("scram-"),
+        _ => false,
+    };
+    if needs_tls && !cfg!(feature = "tls") {
+        let found = format!("{value:?}, which this build cannot speak");
+        return Some(Unfit { name: false, found, expected: tls.to_owned() });
+    }
+    let mut config = ClientConfig::new();
+    config.set(key, value);
+    let Err(KafkaError::ClientConfig(kind, said, ..)) = config.create_native_config() else { return None };
+    Some(if !missing_feature(&said).is_empty() {
+        Unfit { name: true, found: "what this build lacks".to_owned(), expected: tls.to_owned() }
+    } else if kind == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
+        Unfit {
+            name: true,
+            found: "a property that librdkafka does not know".to_owned(),
+            expected: "a name from its CONFIGURATION.md".to_owned(),
+        }
+    } else {
+        let bounds = said.split_once(" is outside allowed ").map(|(_, bounds)| bounds.trim_end());
+        let expected =
+            bounds.map_or("a value that librdkafka takes there".to_owned(), |bounds| format!("one in librdkafka's {bounds}"));
+        Unfit { name: false, found: format!("{value:?}"), expected }
+    })
 }
 
 /// Makes the consumer; it connects in the background.

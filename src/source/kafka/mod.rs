@@ -19,7 +19,7 @@ mod rebalance;
 mod side;
 mod watchdog;
 
-pub use client::{missing_feature, refused_setting};
+pub use client::{missing_feature, refused_setting, unfit};
 pub use identity::{Identified, extent, identity, resolve_start};
 pub use reader::start;
 pub use side::side_read;

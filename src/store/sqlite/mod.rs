@@ -315,7 +315,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// An error where the directory of a file that is to be created is not there.
+fn has_directory(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(Error::Fatal(format!("{}: found no directory {}, expected one", place(path), parent.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn lock(path: &Path) -> Result<File> {
+    has_directory(path)?;
     let name = with_suffix(path, ".lock");
     let cannot = |e: &dyn std::fmt::Display| Error::Fatal(format!("{}: lock {}: {e}", place(path), name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| cannot(&e))?;
@@ -335,6 +346,7 @@ fn connect(path: &Path, create: bool) -> Result<Connection> {
     }
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if create {
+        has_directory(path)?;
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let open = || -> rusqlite::Result<Connection> {

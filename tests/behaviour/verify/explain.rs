@@ -134,8 +134,11 @@ fn explain_names_each_record_of_a_hunt_and_what_it_added() {
     fs::write(&damaged, site.text("changed", TIMED)).expect("written");
     let done = explain(&damaged, &["harbour", "points"]);
     assert_eq!(done.code, Some(0), "{done:?}");
-    let end = "points: the saved view says 1, the log gives 22\n`huntline verify --hunt harbour` says from which record on it can differ\n";
-    assert!(done.out.ends_with(end), "{done:?}");
+    let path = damaged.display();
+    let end = format!(
+        "points: the saved view says 1, the log gives 22\n`huntline verify --hunt harbour --config {path}` says from which record on it can differ\n"
+    );
+    assert!(done.out.ends_with(&end), "{done:?}");
 
     // The log forgets the first event: its second coming is no duplicate any more, and nothing can be compared.
     site.appended.trim(1, huntline::position::Position(1)).expect("trimmed");
