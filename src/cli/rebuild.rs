@@ -7,6 +7,7 @@
 
 use super::Files;
 use super::progress::{Progress, per_second};
+use super::screen::plural;
 use crate::config::{self, Policy, Settings};
 use crate::daemon::{merge_of, owner_id, store_target};
 use crate::decode::Plan;
@@ -90,10 +91,13 @@ pub fn run(args: &RebuildArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     let took = begun.elapsed();
     writeln!(
         out,
-        "{} partitions, {} records, {} partials rebuilt in {:.1} s, {} records/s",
+        "{} {}, {} {}, {} {} rebuilt in {:.1} s, {} records/s",
         spans.len(),
+        plural(spans.len() as u64, "partition"),
         HumanCount(records),
+        plural(records, "record"),
         HumanCount(hunts),
+        plural(hunts, "partial"),
         took.as_secs_f64(),
         HumanCount(per_second(records, took)),
     )?;
