@@ -2,6 +2,7 @@
 //! which waits for the configuration to be valid, also whether Kafka and the store are there as the daemon needs them; it changes nothing.
 
 use super::Files;
+use super::screen::plural;
 use crate::config::{self, Settings, StoreUrl};
 use crate::daemon::store_target;
 use crate::source::kafka;
@@ -33,8 +34,7 @@ pub fn run(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> std:
                 files => format!("{} files are", files.len()),
             };
             let count = loaded.settings.definitions.aggregates.len();
-            let aggregates = if count == 1 { "1 aggregate".to_owned() } else { format!("{count} aggregates") };
-            writeln!(out, "{what} valid: {aggregates}")?;
+            writeln!(out, "{what} valid: {count} {}", plural(count as u64, "aggregate"))?;
             if !args.connect {
                 return Ok(0);
             }
@@ -119,7 +119,7 @@ fn there(path: &std::path::Path) -> Result<(), String> {
 }
 
 fn partitions(count: i32) -> String {
-    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
+    format!("{count} {}", plural(count.unsigned_abs().into(), "partition"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! **`huntline dead-letters`**: lists dead letters and shows one whole; asks a running daemon.
 
 use super::client::{self, Client, Error};
-use super::screen::{self, Table, fitting, left, plain};
+use super::screen::{self, Table, fitting, left, plain, plural};
 use super::{DeadLetterArgs, DeadLettersArgs, DeadLettersCommand, DeadLettersListArgs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,8 +59,8 @@ fn list(args: &DeadLettersListArgs) -> Result<(), Error> {
     columns.extend(room.is_none().then(|| left("DETAIL")));
     let mut table = Table::new(columns);
     let mut count = 0;
-    let filters = [args.reason.as_deref().map(|reason| ("reason", reason)), args.hunt.as_deref().map(|hunt| ("hunt", hunt))];
-    let filters: Vec<(&str, &str)> = filters.into_iter().flatten().collect();
+    let filters = [("reason", &args.reason), ("hunt", &args.hunt), ("state", &args.state)];
+    let filters: Vec<(&str, &str)> = filters.into_iter().filter_map(|(name, of)| Some((name, of.as_deref()?))).collect();
     let more = client.list("/v1/dead-letters", &filters, "dead_letters", args.limit, |page| {
         count += page.len();
         if args.json {
@@ -168,7 +168,7 @@ impl Letter {
 /// Short text stands beside its name, longer text below it, other bytes as a dump.
 fn blob(name: &str, blob: Option<&Blob>) -> Vec<String> {
     let Some(blob) = blob else { return vec![format!("{name:11}  (null)")] };
-    let bytes = if blob.bytes == 1 { "1 byte".to_owned() } else { format!("{} bytes", blob.bytes) };
+    let bytes = format!("{} {}", blob.bytes, plural(blob.bytes as u64, "byte"));
     match &blob.text {
         Some(text) if name == "key" => vec![format!("{name:11}  {}", plain(text))],
         Some(text) => {

@@ -47,12 +47,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let dir = args.dir.clone().unwrap_or_else(|| temporary.as_ref().map_or_else(PathBuf::new, |dir| dir.0.clone()));
     std::fs::create_dir_all(&dir).with_context(|| format!("create the directory {}", dir.display()))?;
     let events = dir.join("events.db");
-    let text = configuration(&dir, &args)?;
-    // For the commands that read a configuration, such as verify.
-    let written = dir.join("huntline.toml");
-    std::fs::write(&written, &text).with_context(|| format!("write {}", written.display()))?;
-    let loaded =
-        config::load_from(&[("the demo's configuration".into(), text)], []).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let parts = parts(&dir, &args)?;
+    let loaded = config::load_from(&layers(&dir, parts)?, []).map_err(|problems| anyhow::anyhow!("{problems}"))?;
 
     super::run::log_to_stderr(&loaded.settings.logging);
     let mut log = Log::open(&events, log::TOPIC, PARTITIONS)?;
@@ -92,14 +88,49 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     fed.context("feed the demo")
 }
 
-/// The pipeline of `config/huntline.toml` on embedded parts.
-fn configuration(dir: &Path, args: &DemoArgs) -> anyhow::Result<String> {
+/// The layers of its configuration, of which `DIR/huntline.toml` is for the commands that read one, such as verify. An edited one is
+/// kept, and followed where `parts` says nothing.
+fn layers(dir: &Path, parts: String) -> anyhow::Result<Vec<(String, String)>> {
+    let file = dir.join("huntline.toml");
+    let name = file.display().to_string();
+    let pipeline = pipeline();
+    match std::fs::read_to_string(&file) {
+        Ok(found) if !as_written(&found, &parts, &pipeline) => {
+            println!(
+                "huntline demo: {name} was edited: it is kept, and followed; --dir and --listen say where log, store and page are"
+            );
+            Ok(vec![(name, found), ("--dir and --listen".into(), parts)])
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("read {name}")),
+        _ => {
+            let text = parts + &pipeline;
+            std::fs::write(&file, &text).with_context(|| format!("write {name}"))?;
+            Ok(vec![(name, text)])
+        }
+    }
+}
+
+/// Whether `found` is what an earlier demo wrote, perhaps with another address or by another path.
+fn as_written(found: &str, parts: &str, pipeline: &str) -> bool {
+    let keys = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" = ").next().unwrap_or_default().to_owned()).collect()
+    };
+    found.strip_suffix(pipeline).is_some_and(|found| keys(found) == keys(parts))
+}
+
+/// What is kept of hunts: the pipeline of `config/huntline.toml`.
+fn pipeline() -> String {
     let pipeline = include_str!("../../config/huntline.toml");
     let events = pipeline.find("[event]").map_or("", |at| &pipeline[at..]);
+    format!("[snapshot]\ninterval = \"1s\"\n\n[logging]\nlevel = \"warn\"\n\n{events}")
+}
+
+/// Where its embedded parts are.
+fn parts(dir: &Path, args: &DemoArgs) -> anyhow::Result<String> {
     let (log, store) = (dir.join("events.db"), dir.join("views.db"));
     let text = |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()));
     Ok(format!(
-        "[embedded_log]\npath = {}\npartitions = {PARTITIONS}\n\n[store]\nurl = {}\n\n[snapshot]\ninterval = \"1s\"\n\n[http]\nlisten = \"{listen}\"\nadvertise = \"http://{listen}\"\n\n[logging]\nlevel = \"warn\"\n\n{events}",
+        "[embedded_log]\npath = {}\npartitions = {PARTITIONS}\n\n[store]\nurl = {}\n\n[http]\nlisten = \"{listen}\"\nadvertise = \"http://{listen}\"\n\n",
         toml_edit::Value::from(text(&log)?),
         toml_edit::Value::from(format!("sqlite:{}", text(&store)?)),
         listen = args.listen,
@@ -164,5 +195,39 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_configuration_is_kept_and_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layers_of = |listen: &str| {
+            let args = DemoArgs {
+                dir: Some(dir.path().into()),
+                listen: listen.parse().expect("an address"),
+                rate: 1,
+                hunts: 1,
+                seconds: None,
+            };
+            layers(dir.path(), parts(dir.path(), &args).expect("paths in UTF-8")).expect("a configuration")
+        };
+        let file = dir.path().join("huntline.toml");
+        let read = || std::fs::read_to_string(&file).expect("the configuration");
+        layers_of("127.0.0.1:1");
+        assert!(read().contains("listen = \"127.0.0.1:1\""));
+        layers_of("127.0.0.1:2");
+        assert!(read().contains("listen = \"127.0.0.1:2\""), "what the demo wrote itself follows its options");
+
+        let edited = read() + "\n[aggregates.extra]\nkind = \"count\"\n";
+        std::fs::write(&file, &edited).expect("edit");
+        let layers = layers_of("127.0.0.1:3");
+        assert_eq!(read(), edited);
+        let settings = config::load_from(&layers, []).expect("valid").settings;
+        assert_eq!(settings.http.listen.to_string(), "127.0.0.1:3");
+        assert!(settings.definitions.aggregates.iter().any(|aggregate| aggregate.name == "extra"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod sink;
 
+use crate::cli::screen::plural;
 use crate::generate::{Bad, Nature, Options, Record, Stream, Workload};
 use crate::source::log::TOPIC;
 use crate::time::Micros;
@@ -170,7 +171,7 @@ impl std::fmt::Display for Sent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bad: u64 = self.bad.iter().sum();
         let per_second = (self.total as f64 / self.seconds.max(0.001)) as u64;
-        write!(f, "sent {} records to {} in {:.1} s", HumanCount(self.total), self.to, self.seconds)?;
+        write!(f, "sent {} {} to {} in {:.1} s", HumanCount(self.total), plural(self.total, "record"), self.to, self.seconds)?;
         write!(f, " ({} a second): {} good", HumanCount(per_second), HumanCount(self.total - self.late - self.duplicates - bad))?;
         write!(f, ", {} late, {} duplicate, {} bad", HumanCount(self.late), HumanCount(self.duplicates), HumanCount(bad))?;
         let kinds = Bad::ALL.iter().zip(&self.bad).filter(|(_, count)| **count > 0);

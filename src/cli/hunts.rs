@@ -150,7 +150,9 @@ impl Shown {
             } else {
                 let before: Option<Hunt<'_>> = self.last.as_deref().map(|last| client.read(last)).transpose()?;
                 let lines = client.read::<Hunt<'_>>(&text)?.changes(before.as_ref());
-                writeln!(out, "{}\n", lines.join("\n"))?;
+                if !lines.is_empty() {
+                    writeln!(out, "{}\n", lines.join("\n"))?;
+                }
             }
             out.flush()?;
         }

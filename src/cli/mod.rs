@@ -199,6 +199,9 @@ pub struct DeadLettersListArgs {
     /// Only letters of this hunt
     #[arg(long, value_name = "ID")]
     pub hunt: Option<String>,
+    /// Only letters in this state
+    #[arg(long, value_parser = ["rejected", "replayed", "discarded"])]
+    pub state: Option<String>,
     /// At most this many; 0: all
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub limit: u64,
@@ -237,6 +240,9 @@ pub struct PartitionsArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum PartitionsCommand {
     /// List partitions with where they stand, who has them and what tripped their breakers
+    ///
+    /// POSITION, END and LAG are those of the moment where the daemon that is asked reads the partition; SAVED is where the last
+    /// checkpoint left it, and RECORDS, DEAD LETTERS and HELD are of the records below that.
     List(PartitionsListArgs),
     /// Let a partition read on whose breaker tripped; it counts anew from there
     Reset(PartitionArgs),
@@ -352,7 +358,7 @@ mod tests {
             "huntline rollup --json",
             "huntline partitions list --json --url http://127.0.0.1:9",
             "huntline partitions reset hunt-events/0 --token-file t",
-            "huntline dead-letters list --reason wrong_type --hunt h --json",
+            "huntline dead-letters list --reason wrong_type --hunt h --state rejected --json",
             "huntline dead-letters show hunt-events/0/12 --json",
             "huntline run --from-now",
             "huntline explain h/1 --config a.toml",
@@ -374,6 +380,7 @@ mod tests {
             "huntline dead-letters show x",
             "huntline partitions reset t",
             "huntline hunts list --status gone",
+            "huntline dead-letters list --state gone",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
         }

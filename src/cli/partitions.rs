@@ -35,6 +35,8 @@ struct Line {
     position: Option<i64>,
     end: Option<i64>,
     lag: Option<i64>,
+    /// What the counts are at.
+    saved_position: Option<i64>,
     owner: Option<String>,
     counts: Option<Counts>,
 }
@@ -65,6 +67,7 @@ fn list(args: &PartitionsListArgs) -> Result<(), Error> {
             right("POSITION"),
             right("END"),
             right("LAG"),
+            right("SAVED"),
             right("RECORDS"),
             right("DEAD LETTERS"),
             right("HELD"),
@@ -104,6 +107,7 @@ impl Line {
             number(self.position),
             number(self.end),
             number(self.lag),
+            number(self.saved_position),
             count(|counts| counts.records),
             count(|counts| counts.dead_lettered),
             count(|counts| counts.held),

@@ -7,6 +7,7 @@
 
 use super::Files;
 use super::progress::{Progress, per_second};
+use super::screen::plural;
 use crate::config::{self, Policy, Settings};
 use crate::daemon::{merge_of, owner_id, store_target};
 use crate::decode::Plan;
@@ -90,10 +91,13 @@ pub fn run(args: &RebuildArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     let took = begun.elapsed();
     writeln!(
         out,
-        "{} partitions, {} records, {} partials rebuilt in {:.1} s, {} records/s",
+        "{} {}, {} {}, {} {} rebuilt in {:.1} s, {} records/s",
         spans.len(),
+        plural(spans.len() as u64, "partition"),
         HumanCount(records),
+        plural(records, "record"),
         HumanCount(hunts),
+        plural(hunts, "partial"),
         took.as_secs_f64(),
         HumanCount(per_second(records, took)),
     )?;
@@ -249,7 +253,7 @@ impl Rebuilder {
         for found in Pass::new(&self.reader, id, span.from, span.end) {
             match found.map_err(|why| anyhow!(why))? {
                 Found::Gap { from, to } if accept_loss => {
-                    gaps.push(Gap { hunt_id: None, from, to, reason: LOST.to_owned(), found_at: now() });
+                    lost(&mut gaps, from, to);
                 }
                 Found::Gap { from, to } => {
                     bail!("{id}: the log has lost {from} to {to} meanwhile: rebuild again, or --accept-loss")
@@ -295,4 +299,30 @@ impl Rebuilder {
 /// The wall clock, for the columns that say when something was written.
 fn now() -> Micros {
     Micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
+}
+
+/// Puts `[from, to)` on record in place of what was on record within it: a range has one row.
+fn lost(gaps: &mut Vec<Gap>, from: Position, to: Position) {
+    gaps.retain(|gap| gap.from < from || gap.to > to);
+    gaps.push(Gap { hunt_id: None, from, to, reason: LOST.to_owned(), found_at: now() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_takes_the_place_of_what_was_lost_within_it() {
+        let gap = |from, to| Gap {
+            hunt_id: None,
+            from: Position(from),
+            to: Position(to),
+            reason: "before".to_owned(),
+            found_at: Micros(0),
+        };
+        let mut gaps = vec![gap(101, 110), gap(200, 210)];
+        lost(&mut gaps, Position(0), Position(110));
+        let ranges: Vec<(i64, i64)> = gaps.iter().map(|gap| (gap.from.0, gap.to.0)).collect();
+        assert_eq!(ranges, [(200, 210), (0, 110)]);
+    }
 }

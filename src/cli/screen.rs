@@ -25,6 +25,11 @@ fn obeyed(char: char) -> bool {
         || matches!(char, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// `noun` for one of it, else with an s.
+pub fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
 /// JSON as it came; for a terminal with the control characters that JSON allows in strings escaped, which says the same.
 pub fn json(text: &str, terminal: bool) -> Cow<'_, str> {
     let obeyed = |char: char| matches!(char, '\u{7f}'..='\u{9f}');
@@ -204,6 +209,11 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\r\nb\u{9b}c\u{202e}"), "a\\u{1b}[2J\\u{d}\\u{a}b\\u{9b}c\\u{202e}");
         assert_eq!(json("{\"a\":\"\u{9b}\u{7f}é\"}", true), "{\"a\":\"\\u009b\\u007fé\"}");
         assert_eq!(json("{\"a\":\"\u{9b}\"}", false), "{\"a\":\"\u{9b}\"}");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| plural(count, "record")), ["records", "record", "records"]);
     }
 
     #[test]

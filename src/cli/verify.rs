@@ -172,7 +172,10 @@ impl Verifier {
                 differences.extend(compared.differences);
                 let (again, named) = compared.hunts.split_at(compared.hunts.len().min(DETAILED));
                 if !again.is_empty() {
-                    progress.say(&format!("{id}: {} hunts differ; looking again", compared.hunts.len()));
+                    progress.say(&match compared.hunts.len() {
+                        1 => format!("{id}: 1 hunt differs; looking again"),
+                        hunts => format!("{id}: {hunts} hunts differ; looking again"),
+                    });
                     differences.extend(self.look_again(audited, from, position, again)?);
                 }
                 differences.extend(named.iter().map(|hunt| Difference::new(id, Some(hunt), "state", "another", "another")));

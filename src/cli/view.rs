@@ -2,7 +2,7 @@
 //!
 //! Invariant: numbers are shown as the API wrote them, however large.
 
-use super::screen::{Column, Table, fitting, left, plain, right};
+use super::screen::{Column, Table, fitting, left, plain, plural, right};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -109,11 +109,8 @@ impl Hunt<'_> {
         lines
     }
 
-    /// What is new since `before`: how far the hunt is, and each value that differs.
+    /// What is new since `before`: how far the hunt is, and each value that differs. Empty: nothing is.
     pub fn changes(&self, before: Option<&Hunt<'_>>) -> Vec<String> {
-        let last = self.last_event_at.as_deref().unwrap_or("no event yet");
-        let mut lines =
-            vec![format!("{}  {} events  {}  {}", plain(last), self.events, plain(&self.status), plain(&self.hunt_id))];
         let same =
             |name: &str, raw: &RawValue| before.and_then(|hunt| hunt.view.get(name)).is_some_and(|old| old.get() == raw.get());
         let changed: Vec<(String, Value)> = self
@@ -122,8 +119,19 @@ impl Hunt<'_> {
             .filter(|(name, raw)| !same(name, raw))
             .map(|(name, raw)| (format!("  {}", plain(name)), Value::read(raw)))
             .collect();
+        let reached = self.reached();
+        if changed.is_empty() && before.is_some_and(|hunt| hunt.reached() == reached) {
+            return Vec::new();
+        }
+        let mut lines = vec![reached];
         lines.extend(named(&changed, Most::SHOWN, None));
         lines
+    }
+
+    fn reached(&self) -> String {
+        let last = self.last_event_at.as_deref().unwrap_or("no event yet");
+        let events = plural(self.events.unsigned_abs(), "event");
+        format!("{}  {} {events}  {}  {}", plain(last), self.events, plain(&self.status), plain(&self.hunt_id))
     }
 }
 
@@ -301,6 +309,7 @@ mod tests {
         let later = HUNT.replace("\"events\":3", "\"events\":4").replace("\"best\":null", "\"best\":17");
         let later: Hunt<'_> = serde_json::from_str(&later).expect("a hunt");
         assert!(hunt.changes(None).len() > 10);
+        assert!(hunt.changes(Some(&hunt)).is_empty(), "nothing is new");
         assert_eq!(later.changes(Some(&hunt)), ["2026-05-01T10:01:30Z  4 events  live  h\\u{1b}[2J", "  best  17"]);
     }
 

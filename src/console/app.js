@@ -150,7 +150,8 @@ async function showPartitions() {
   note('partitions-note', lines.length ? problem : problem || 'No partition was ever claimed.');
   const sum = of => lines.reduce((total, line) => total + (of(line) ?? 0), 0);
   const totals = [['Records', line => line.counts?.records], ['Applied', line => line.counts?.applied], ['Duplicates', line => line.counts?.duplicate],
-    ['Dead letters', line => line.counts?.dead_lettered], ['Late', line => line.counts?.late], ['Held', line => line.counts?.held], ['Lag', line => line.lag]];
+    ['Dead letters', line => line.counts?.dead_lettered], ['Ignored', line => line.counts?.ignored], ['Held', line => line.counts?.held],
+    ['Late', line => line.counts?.late], ['Lag', line => line.lag]];
   $('totals').replaceChildren(...totals.map(([name, of]) => fact(name, number(sum(of)))));
   showTripped(lines.filter(line => line.tripped !== null));
   $('partitions-rows').replaceChildren(...lines.map(line => el('tr', {},
@@ -407,7 +408,7 @@ async function showLetters(more = false) {
 }
 
 function letterRow(letter) {
-  const place = `${letter.topic}/${letter.partition}@${letter.offset}`;
+  const place = `${letter.topic}/${letter.partition}/${letter.offset}`;
   const hunt = letter.hunt_id === null ? '–' : el('a', {class: 'id', dir: 'auto', href: `#hunt=${encodeURIComponent(letter.hunt_id)}`, text: letter.hunt_id});
   return el('tr', {},
     el('td', {class: 'id nowrap', text: place}),

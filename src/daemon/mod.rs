@@ -343,8 +343,12 @@ impl Daemon {
         for partition in partitions {
             self.again.retain(|(_, other)| *other != partition);
             match self.assigned.remove(&partition).flatten() {
-                Some(actor) if lost => actor.do_send(Abandon),
+                Some(actor) if lost => {
+                    tracing::info!(%partition, "lost: the group has given it away; what is not saved is dropped");
+                    actor.do_send(Abandon);
+                }
                 Some(actor) => {
+                    tracing::info!(%partition, "revoked: a last checkpoint, then it is released");
                     actor.do_send(Release);
                     waiting.push(partition);
                 }
@@ -361,6 +365,7 @@ impl Daemon {
     fn news(&mut self, news: News) -> anyhow::Result<()> {
         match news {
             News::Released { partition } => {
+                tracing::info!(%partition, "released");
                 for (waiting, done) in &mut self.revoking {
                     waiting.retain(|other| *other != partition);
                     if waiting.is_empty()

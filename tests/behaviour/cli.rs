@@ -159,6 +159,11 @@ fn partitions_are_listed_and_only_a_tripped_one_is_reset() {
     assert_eq!(states, ["running"; 4]);
     let table = huntline(&["partitions", "list", "--url", demo()]);
     assert_eq!((table.code, table.err.as_str(), table.out.lines().count()), (Some(0), "", 5), "{table:?}");
+    let heading: Vec<&str> =
+        table.out.lines().next().unwrap_or_default().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    assert_eq!(heading, ["PARTITION", "STATE", "POSITION", "END", "LAG", "SAVED", "RECORDS", "DEAD LETTERS", "HELD", "OWNER"]);
+    let line = &lines[0];
+    assert!(line["saved_position"].as_i64() <= line["position"].as_i64(), "{line}");
     assert!(table.out.starts_with("PARTITION ") && table.out.contains("\nhunt-events/3  running "), "{table:?}");
 
     let done = huntline(&["partitions", "reset", "hunt-events/0", "--url", demo()]);
@@ -237,6 +242,9 @@ fn dead_letters_are_listed_and_shown() {
     let record = format!("{}/{}/{}", letter["topic"].as_str().expect("a topic"), letter["partition"], letter["offset"]);
     let reason = letter["reason"].as_str().expect("a reason");
 
+    let none = huntline(&["dead-letters", "list", "--state", "replayed", "--url", demo()]);
+    assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (Some(0), "", "no dead letters\n"));
+    assert!(!json_lines(&["dead-letters", "list", "--json", "--state", "rejected", "--url", demo()]).is_empty());
     let table = huntline(&["dead-letters", "list", "--reason", reason, "--url", demo()]);
     assert_eq!(table.code, Some(0), "{table:?}");
     assert!(table.out.starts_with("RECORD "), "{table:?}");

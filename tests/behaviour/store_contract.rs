@@ -7,6 +7,7 @@ mod beside;
 mod fixture;
 mod postgres;
 mod redefine;
+mod reference;
 mod rollup;
 mod sharing;
 mod shown;

@@ -4,7 +4,7 @@
 //! reaches a terminal as it is.
 
 use super::{ExplainArgs, Found, Stretch};
-use crate::cli::screen::{self, Table, fitting, left, plain, right};
+use crate::cli::screen::{self, Table, fitting, left, plain, plural, right};
 use crate::cli::view;
 use crate::definitions::{Aggregate, Definitions};
 use crate::explain::{Added, Line, Tally};
@@ -82,7 +82,11 @@ impl<'a, W: Write> Told<'a, W> {
             writeln!(self.out, "{}", plain(&heading))?;
         }
         if hidden > 0 {
-            writeln!(self.out, "{hidden} older records are not shown: --limit 0 shows all")?;
+            writeln!(
+                self.out,
+                "{hidden} older {} not shown: --limit 0 shows all",
+                if hidden == 1 { "record is" } else { "records are" }
+            )?;
         }
         let rows: Vec<Vec<String>> = lines.iter().map(|line| self.row(line)).collect();
         if !rows.is_empty() {
@@ -130,11 +134,11 @@ impl<'a, W: Write> Told<'a, W> {
         let others = [
             (counts.late, "of them late somewhere"),
             (counts.duplicate, "duplicate"),
-            (counts.dead_lettered, "dead letters"),
+            (counts.dead_lettered, if counts.dead_lettered == 1 { "dead letter" } else { "dead letters" }),
             (counts.held, "held"),
         ];
         of.extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
-        writeln!(self.out, "\n{} records: {}", counts.records, of.join(", "))?;
+        writeln!(self.out, "\n{} {}: {}", counts.records, plural(counts.records.unsigned_abs(), "record"), of.join(", "))?;
         match values {
             [value] if self.args.aggregate.is_some() => self.value(value)?,
             values => self.values(values)?,
@@ -144,9 +148,10 @@ impl<'a, W: Write> Told<'a, W> {
 
     fn value(&mut self, value: &Value) -> anyhow::Result<()> {
         let Tally { since, records, absent, late } = &value.tally;
-        let mut made = vec![format!("{records} have part in it")];
+        let mut made = vec![format!("{records} {} part in it", if *records == 1 { "has" } else { "have" })];
         if *absent > 0 {
-            made.push(format!("{absent} match and add nothing, for a member is absent"));
+            let matched = if *absent == 1 { "matches and adds" } else { "match and add" };
+            made.push(format!("{absent} {matched} nothing, for a member is absent"));
         }
         if *late > 0 {
             made.push(format!("{late} came late for a window"));

@@ -1,5 +1,6 @@
 //! What a verification came to, as lines for people or as one JSON object.
 
+use crate::cli::screen::plural;
 use crate::position::Position;
 use crate::verify::Difference;
 use indicatif::HumanCount;
@@ -53,23 +54,25 @@ impl Report {
             writeln!(out, "{topic}/{partition}: cannot be verified: it began at {start}, the log begins at {first_offset}")?;
         }
         let took = Duration::from_secs_f64(self.seconds);
-        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
+        let counted = |count: u64, noun: &str| format!("{} {}", HumanCount(count), plural(count, noun));
         writeln!(
             out,
-            "{} {partitions}, {} records, {} partials, {} hunts, {} dead letters compared in {:.1} s, {} records/s",
-            self.partitions,
-            HumanCount(self.records),
-            HumanCount(self.partials),
-            HumanCount(self.hunts),
-            HumanCount(self.dead_letters),
+            "{}, {}, {}, {}, {} compared in {:.1} s, {} records/s",
+            counted(self.partitions, "partition"),
+            counted(self.records, "record"),
+            counted(self.partials, "partial"),
+            counted(self.hunts, "hunt"),
+            counted(self.dead_letters, "dead letter"),
             took.as_secs_f64(),
             HumanCount(self.records_per_second),
         )?;
         match (self.differences.len(), self.too_short.len()) {
             (0, 0) => writeln!(out, "the store is what the log gives"),
-            (0, short) => writeln!(out, "no difference where the log reaches back; {short} partitions could not be verified"),
-            (1, _) => writeln!(out, "1 difference"),
-            (differences, _) => writeln!(out, "{differences} differences"),
+            (0, short) => {
+                let partitions = plural(short as u64, "partition");
+                writeln!(out, "no difference where the log reaches back; {short} {partitions} could not be verified")
+            }
+            (differences, _) => writeln!(out, "{differences} {}", plural(differences as u64, "difference")),
         }
     }
 }
