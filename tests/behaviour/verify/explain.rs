@@ -83,7 +83,7 @@ fn explain_names_each_record_of_a_hunt_and_what_it_added() {
          hunt-events/1/9  e7  clue.solved  2026-05-01T10:02:06Z  nothing  22     applied\n\
          \n\
          5 records: 4 applied, 1 duplicate\n\
-         points: 3 have part in it; 1 match and add nothing, for a member is absent\n\
+         points: 3 have part in it; 1 matches and adds nothing, for a member is absent\n\
          value  22\n\
          the saved view says the same\n"
     );
