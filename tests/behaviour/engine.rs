@@ -17,6 +17,9 @@ use huntline::time::Micros;
 use huntline::window::Finals;
 use std::collections::BTreeMap;
 
+/// So many records are gone through one by one.
+const FEW: usize = 200;
+
 /// What is folded, and how it comes.
 pub struct Case {
     /// How a failure names it, so that it can be repeated.
@@ -60,30 +63,65 @@ impl Case {
         }
     }
 
-    /// Record by record: the first after which engine and oracle differ.
-    fn first_difference(&self, definitions: &oracle::Definitions) -> String {
-        let mut engine = Engine::new(self);
-        for (n, (partition, record)) in self.stream.iter().enumerate() {
-            engine.take(partition, &[record]);
-            let said = recompute(definitions, &logged(&self.stream[..=n]), &engine.left_out);
-            if let Some(difference) = engine.difference(&said) {
-                return format!(
-                    "They first differ after record {n} of the stream, {}/{} at {}: {difference}\n  timestamp {}, key {}\n  value {}\n  headers {}",
-                    partition.0,
-                    partition.1,
-                    record.offset,
-                    record.timestamp_ms,
-                    shown(record.key.as_deref()),
-                    shown(record.value.as_deref()),
-                    record
-                        .headers
-                        .iter()
-                        .map(|(name, value)| format!("{}: {}; ", shown(Some(name)), shown(value.as_deref())))
-                        .collect::<String>(),
-                );
+    /// The first record after which engine and oracle differ. Of many records it is sought by halves: a difference is taken to last.
+    pub fn first_difference(&self, definitions: &oracle::Definitions) -> String {
+        let differs = |count: usize| {
+            let engine = Engine::of(&Case {
+                name: String::new(),
+                toml: self.toml.clone(),
+                stream: self.stream[..count].to_vec(),
+                failing: self.failing.clone(),
+                ..*self
+            });
+            engine.difference(&recompute(definitions, &logged(&self.stream[..count]), &engine.left_out))
+        };
+        let (mut same, mut other) = (0, self.stream.len());
+        let Some(mut difference) = differs(other) else {
+            return "By these records they do not differ.".to_owned();
+        };
+        while other - same > 1 {
+            let count = if other <= FEW { same + 1 } else { same + (other - same) / 2 };
+            match differs(count) {
+                Some(found) => (other, difference) = (count, found),
+                None => same = count,
             }
         }
-        "Taken one by one they do not differ: it comes of batches or of snapshots.".to_owned()
+        let (partition, record) = &self.stream[same];
+        format!(
+            "They first differ after record {same} of the stream, {}/{} at {}: {difference}\n  timestamp {}, key {}\n  value {}\n  headers {}",
+            partition.0,
+            partition.1,
+            record.offset,
+            record.timestamp_ms,
+            shown(record.key.as_deref()),
+            shown(record.value.as_deref()),
+            record
+                .headers
+                .iter()
+                .map(|(name, value)| format!("{}: {}; ", shown(Some(name)), shown(value.as_deref())))
+                .collect::<String>(),
+        )
+    }
+
+    /// Of a log, what concerns this hunt: records that may be of it, and tombstones in place of the others, one where the partition's
+    /// clock would move.
+    pub fn of_hunt(self, log: &Log, hunt: &str) -> Case {
+        let names = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(hunt));
+        let mut stream = Vec::new();
+        for (partition, records) in log {
+            let mut clock: Option<&Record> = None;
+            for record in records {
+                if names(record.key.as_deref()) || names(record.value.as_deref()) {
+                    let before =
+                        clock.take().map(|record| Record { key: None, value: None, headers: Vec::new(), ..record.clone() });
+                    stream.extend(before.map(|record| (partition.clone(), record)));
+                    stream.push((partition.clone(), record.clone()));
+                } else if clock.is_none_or(|clock| clock.timestamp_ms <= record.timestamp_ms) {
+                    clock = Some(record);
+                }
+            }
+        }
+        Case { stream, ..self }
     }
 }
 

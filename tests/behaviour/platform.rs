@@ -292,6 +292,12 @@ impl Platform {
     /// Fails at the first thing that the store's relations say otherwise than the oracle: counts, dead letters, views, their typed columns, the rollup.
     #[track_caller]
     pub fn assert_store_says(&self, store_url: &str, said: &Said) {
+        let differences = self.differences(store_url, said);
+        assert!(differences.is_empty(), "the store differs from the oracle:\n{differences}");
+    }
+
+    /// The first difference of each relation, a line or more each.
+    pub fn differences(&self, store_url: &str, said: &Said) -> String {
         let differences = [
             self.compare_partitions(store_url, said),
             self.compare_letters(store_url, said),
@@ -300,7 +306,7 @@ impl Platform {
             compare_summary(store_url, said),
         ];
         let differences: Vec<String> = differences.into_iter().flatten().collect();
-        assert!(differences.is_empty(), "the store differs from the oracle:\n{}", differences.join("\n"));
+        differences.join("\n")
     }
 
     fn compare_partitions(&self, store_url: &str, said: &Said) -> Option<String> {
@@ -431,6 +437,14 @@ pub fn ends(kafka: &Kafka, topics: &[Topic]) -> i64 {
 pub fn positions(store_url: &str) -> Result<BTreeMap<Partition, i64>, String> {
     let rows = look(store_url, "SELECT topic, partition, coalesce(position, 0) FROM huntline.partitions")?;
     Ok(rows.iter().map(|row| ((text(row, 0), number(row, 1) as i32), number(row, 2))).collect())
+}
+
+/// The first hunt whose view is another.
+pub fn differing_hunt(store_url: &str, said: &Said) -> Option<String> {
+    let rows = query(store_url, "SELECT hunt_id, view FROM huntline.hunts");
+    let views: BTreeMap<String, String> = rows.iter().map(|row| (text(row, 0), text(row, 1))).collect();
+    let differs = |hunt: &&String| views.get(*hunt).is_none_or(|view| said.compare_view(hunt, view).is_some());
+    said.hunts.keys().find(differs).cloned()
 }
 
 /// The first difference of a row of `hunts` other than that of `lagging`.

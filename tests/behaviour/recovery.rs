@@ -8,11 +8,13 @@ use crate::engine::{Case, Engine};
 use crate::harness::daemon::Daemon;
 use crate::harness::postgres::{self, Postgres, Stop};
 use crate::harness::proxy::{CommitFault, Proxy};
-use crate::harness::{await_until, kafka::Kafka};
+use crate::harness::{Scratch, await_until, kafka::Kafka};
 use crate::oracle::records::{Options, Topic};
-use crate::platform::{Platform, ends, everything_happens, options, positions};
+use crate::oracle::{LeftOut, Said};
+use crate::platform::{Platform, differing_hunt, ends, everything_happens, options, positions, query};
 use crate::victims::{self, Victim};
 use fastrand::Rng;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -122,12 +124,13 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
     assert!(platform.aborted > 0 && platform.sent >= RECORDS);
     platform.await_saved(&store);
     // Whatever struck, the states that grew full are those that do where nothing strikes.
-    let mut undisturbed = Engine::new(&Case {
+    let case = || Case {
         failing: victims::left_out(&victims),
         max_state: MAX_STATE,
         saved_every: 0,
-        ..Case::new("recovery".to_owned(), config, Vec::new())
-    });
+        ..Case::new("recovery".to_owned(), config.clone(), Vec::new())
+    };
+    let mut undisturbed = Engine::new(&case());
     for (partition, records) in &platform.log {
         for batch in records.chunks(500) {
             undisturbed.take(partition, &batch.iter().collect::<Vec<_>>());
@@ -139,7 +142,67 @@ fn twenty_kills_and_five_outages_leave_every_row_exact() {
     for reason in ["failed", "state_full"] {
         assert!(letters().any(|letter| letter.reason == reason), "no dead letter is {reason}");
     }
-    platform.assert_store_says(&store, &said);
+    let differences = platform.differences(&store, &said);
+    assert!(differences.is_empty(), "{differences}\n{}", divergence(&platform, &store, &said, &case()));
+}
+
+#[test]
+fn a_difference_is_traced_to_the_record_after_which_it_can_be() {
+    let store = postgres::shared().create_database();
+    let mut platform = Platform::new("divergence", (2, 1), Options { seed: 12, hunts: 30, ..options() });
+    platform.send(2_000);
+    let config = platform.config(&store, "200ms", "");
+    let mut daemon = Daemon::start(&config);
+    platform.await_saved(&store);
+    assert_eq!(daemon.sigterm(), Some(0), "{}", daemon.output());
+    let said = platform.said(&LeftOut::new());
+    let case = || Case::new("divergence".to_owned(), config.clone(), Vec::new());
+    assert_eq!(platform.differences(&store, &said), "");
+    assert_eq!(divergence(&platform, &store, &said, &case()), "");
+
+    // In the state and in what readers see of it: the events of one hunt's largest partial.
+    let largest = "SELECT hunt_id FROM huntline.partials WHERE hunt_id LIKE 'hunt-%' ORDER BY events DESC LIMIT 1";
+    let hunt = query(&store, largest)[0][0].clone().expect("a hunt");
+    let of_it = format!("ctid = (SELECT ctid FROM huntline.partials WHERE hunt_id = '{hunt}' ORDER BY events DESC LIMIT 1)");
+    query(
+        &store,
+        &format!(
+            "UPDATE huntline.partials SET state = set_byte(state, 1, get_byte(state, 1) # 1), events = events # 1 WHERE {of_it}"
+        ),
+    );
+    query(&store, &format!("UPDATE huntline.partials SET view = '{{}}' WHERE {of_it}"));
+    query(&store, &format!("UPDATE huntline.shared_hunts SET view = '{{}}' WHERE hunt_id = '{hunt}'"));
+    assert!(platform.differences(&store, &said).contains(&format!("hunt {hunt:?}")));
+    let traced = divergence(&platform, &store, &said, &case());
+    assert!(
+        traced.contains(&format!("hunt {hunt:?}: events: stored ")) && traced.contains("can differ from record "),
+        "{traced}"
+    );
+    assert!(traced.ends_with("By these records they do not differ."), "{traced}");
+    // Where it is the fold that says otherwise, it is the record that shows it.
+    let toml = config.replace("data.points > 50", "data.points > 400");
+    let traced = divergence(&platform, &store, &said, &Case::new("divergence".to_owned(), toml, Vec::new()));
+    assert!(traced.contains("They first differ after record ") && traced.contains("\"big_solves\""), "{traced}");
+}
+
+/// Of the first hunt whose view is another: what `verify` finds in the store, and where the fold itself leaves the oracle.
+fn divergence(platform: &Platform, store: &str, said: &Said, case: &Case) -> String {
+    let Some(hunt) = differing_hunt(store, said) else { return String::new() };
+    let scratch = Scratch::new("divergence");
+    let config = scratch.join("huntline.toml");
+    std::fs::write(&config, platform.config(store, "300ms", "")).expect("write the configuration");
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_huntline"));
+    verify.args(["verify", "--hunt", &hunt, "--config"]).arg(&config).stdin(Stdio::null());
+    let output = verify.output().expect("huntline verify starts");
+    let of_hunt =
+        Case { name: hunt.clone(), toml: case.toml.clone(), failing: case.failing.clone(), stream: Vec::new(), ..*case };
+    let of_hunt = of_hunt.of_hunt(&platform.log, &hunt);
+    format!(
+        "verify --hunt {hunt:?}:\n{}{}fold and oracle: {}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        of_hunt.first_difference(&said.definitions),
+    )
 }
 
 /// Where faults happen.
