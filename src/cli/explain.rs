@@ -7,10 +7,9 @@
 mod told;
 
 use super::Files;
-use super::history::{Folded, History, OnGap};
+use super::history::{self, Folded, History, OnGap, Opened};
 use super::progress::Progress;
 use crate::config;
-use crate::daemon::store_target;
 use crate::decode::hunt_hash;
 use crate::explain::{Explanation, Tally};
 use crate::outcome::Counts;
@@ -49,17 +48,7 @@ pub struct ExplainArgs {
 
 /// The exit code: 0, 1 for a hunt that is not there, 2 for wrong usage or configuration, 3 where the log no longer reaches back far enough.
 pub fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match config::load(&args.files.config) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Ok(2);
-        }
-    };
-    let settings = loaded.settings;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
-    let store = runtime.block_on(Store::open_reader(&store_target(&settings.store)))?;
+    let Some(Opened { settings, runtime, store }) = history::open(&args.files)? else { return Ok(2) };
     let moment = runtime.block_on(Moment::read(&store, &args.id)).context("read what the store says")?;
     let newest = moment.audit.generations.last().context("the store was built with no definitions yet")?;
     if newest.definitions != config::definitions_json(&settings.definitions) {

@@ -3,6 +3,9 @@
 //!
 //! Invariant: a record is folded by the definitions that held for it, whatever is configured now.
 
+use super::Files;
+use crate::config::{self, Settings};
+use crate::daemon::store_target;
 use crate::decode::Plan;
 use crate::definitions::Definitions;
 use crate::partial::Fold;
@@ -11,12 +14,36 @@ use crate::record::PartitionId;
 use crate::refold::{self, Given, Refold, Refolded, Stage, Witness};
 use crate::source::pass::{Found, Pass};
 use crate::source::reader::Reader;
-use crate::store::{AuditedPartition, Generation};
+use crate::store::{AuditedPartition, Generation, Store};
 use crate::time::Micros;
 use crate::verify;
 use anyhow::{Context as _, anyhow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// What such a command begins with.
+pub struct Opened {
+    pub settings: Settings,
+    pub runtime: Runtime,
+    pub store: Store,
+}
+
+/// Reads the configuration and opens its store for reading. `None`: the configuration is wrong, and it was said why.
+pub fn open(files: &Files) -> anyhow::Result<Option<Opened>> {
+    let loaded = match config::load(&files.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(None);
+        }
+    };
+    let settings = loaded.settings;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
+    let store = runtime.block_on(Store::open_reader(&store_target(&settings.store)))?;
+    Ok(Some(Opened { settings, runtime, store }))
+}
 
 pub struct History {
     reader: Reader,

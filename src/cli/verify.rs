@@ -10,10 +10,9 @@ mod report;
 mod shown;
 
 use super::Files;
-use super::history::{Folded, History, OnGap};
+use super::history::{self, Folded, History, OnGap, Opened};
 use super::progress::{Progress, per_second};
 use crate::config;
-use crate::daemon::store_target;
 use crate::decode::Plan;
 use crate::decode::hunt_hash;
 use crate::outcome::Reason;
@@ -53,17 +52,7 @@ pub struct VerifyArgs {
 
 /// The exit code: 0 the same, 1 any difference or a hunt that is not there, 3 where the log no longer reaches back far enough, 2 for a wrong configuration.
 pub fn run(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match config::load(&args.files.config) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Ok(2);
-        }
-    };
-    let settings = loaded.settings;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
-    let store = runtime.block_on(Store::open_reader(&store_target(&settings.store)))?;
+    let Some(Opened { settings, runtime, store }) = history::open(&args.files)? else { return Ok(2) };
     let audit = runtime.block_on(store.audit()).context("read what the store says")?;
     let configured = config::definitions_json(&settings.definitions);
     if audit.generations.last().is_some_and(|newest| newest.definitions != configured) {

@@ -17,8 +17,16 @@ use tokio::sync::watch;
 pub struct LiveDaemon {
     pub board: Arc<Board>,
     pub fold: Arc<Fold>,
-    /// Why the daemon is not ready, beyond what the partitions say of themselves.
-    pub troubles: Arc<Mutex<Vec<String>>>,
+    pub troubles: Arc<Mutex<Troubles>>,
+}
+
+/// Why the daemon is not ready, beyond what the partitions say of themselves.
+#[derive(Default)]
+pub struct Troubles {
+    /// The group has given nothing yet.
+    pub unassigned: bool,
+    /// Why Kafka did not answer when it was last asked.
+    pub unanswered: Option<String>,
 }
 
 impl LiveDaemon {
@@ -55,7 +63,11 @@ impl Live for LiveDaemon {
     }
 
     fn readiness(&self) -> Vec<String> {
-        let mut why = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut why = Vec::new();
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        why.extend(troubles.unassigned.then(|| "no partition is assigned yet".to_owned()));
+        why.extend(troubles.unanswered.iter().map(|reason| format!("Kafka does not answer: {reason}")));
+        drop(troubles);
         for (partition, shown) in self.shown() {
             if let Some(tripped) = &shown.summary.tripped {
                 why.push(format!("{partition}: the breaker tripped: {tripped}"));

@@ -5,6 +5,7 @@
 //! revoked is released; one that was fenced while it is still ours is claimed again after a moment,
 //! and three fences of one in a minute mean that somebody else reads the same store.
 
+mod claims;
 mod live;
 mod redefine;
 
@@ -26,13 +27,13 @@ use crate::source::{Command, Event, reader::Reader};
 use crate::store::{self, Identity, Merge, Owner, Status, Store, summary};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context as _, anyhow, bail};
-use live::LiveDaemon;
+use live::{LiveDaemon, Troubles};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// How long a stop may take before what is not saved is left to the next start.
 const STOP: Duration = Duration::from_secs(8);
@@ -43,10 +44,6 @@ const STREAMS: usize = 256;
 /// Fences of one partition within this time after which the daemon gives way. Of one: a process that was frozen finds all of its
 /// partitions claimed by others at once, and only once.
 const FENCES: (usize, Duration) = (3, Duration::from_secs(60));
-
-/// How often it is looked whether claims still stand: a partition without records would not learn from a checkpoint that they do not.
-const CLAIMS: Duration = Duration::from_secs(5);
-const UNANSWERED: &str = "Kafka does not answer";
 
 /// What a run may be told besides its configuration.
 #[derive(Default)]
@@ -80,7 +77,7 @@ struct Daemon {
     plans: BTreeMap<String, (Arc<Plan>, Arc<Fold>)>,
     arbiters: Vec<Arbiter>,
     board: Arc<Board>,
-    troubles: Arc<Mutex<Vec<String>>>,
+    troubles: Arc<Mutex<Troubles>>,
     /// Partitions the group gives us.
     assigned: BTreeMap<PartitionId, Option<Addr<PartitionActor>>>,
     /// Partitions being released, with whom to tell when the last of them is.
@@ -88,8 +85,6 @@ struct Daemon {
     fences: VecDeque<(Instant, PartitionId)>,
     /// When to claim a partition again.
     again: Vec<(Instant, PartitionId)>,
-    /// Kafka did not answer when it was last asked.
-    unanswered: bool,
     /// Lost to the group since the last look around, with the epochs of our claims.
     abandoned: Vec<(PartitionId, Epoch)>,
     server: actix_web::dev::ServerHandle,
@@ -147,7 +142,7 @@ impl Daemon {
         }
 
         let board = Arc::new(Board::default());
-        let troubles = Arc::new(Mutex::new(vec!["no partition is assigned yet".to_owned()]));
+        let troubles = Arc::new(Mutex::new(Troubles { unassigned: true, unanswered: None }));
         let live = Arc::new(LiveDaemon { board: board.clone(), fold: merging.clone(), troubles: troubles.clone() });
         let (closing, closed) = tokio::sync::watch::channel(false);
         let reveal = |tokens: &[config::Secret]| tokens.iter().map(|token| token.reveal().to_owned()).collect();
@@ -203,7 +198,7 @@ impl Daemon {
             hook: options.hook,
             gate: options.gate,
         };
-        actix::spawn(look_at_claims(ports.store.clone(), ports.news.clone()));
+        actix::spawn(claims::look(ports.store.clone(), ports.news.clone()));
         let arbiters = (0..std::thread::available_parallelism().map_or(1, |n| n.get())).map(|_| Arbiter::new()).collect();
         Ok(Daemon {
             settings,
@@ -219,7 +214,6 @@ impl Daemon {
             revoking: Vec::new(),
             fences: VecDeque::new(),
             again: Vec::new(),
-            unanswered: false,
             abandoned: Vec::new(),
             server: handle,
             closing,
@@ -265,7 +259,7 @@ impl Daemon {
                 for partition in partitions {
                     self.begin(partition);
                 }
-                self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                *self.troubles() = Troubles::default();
             }
             Event::Revoked { partitions, lost, done } => self.revoked(partitions, lost, done),
             Event::Gap { partition, epoch, from, to } => {
@@ -281,10 +275,8 @@ impl Daemon {
                 }
             }
             Event::End { partition, end } => {
-                if std::mem::take(&mut self.unanswered) {
+                if self.troubles().unanswered.take().is_some() {
                     tracing::info!("Kafka answers again");
-                    let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                    troubles.retain(|trouble| !trouble.starts_with(UNANSWERED));
                 }
                 if let Some(Some(actor)) = self.assigned.get(&partition) {
                     actor.do_send(End(end));
@@ -301,17 +293,18 @@ impl Daemon {
                 tracing::error!(%partition, %action, "partition did not move although it could");
             }
             Event::Unanswered(why) => {
-                tracing::warn!("{UNANSWERED}: {why}");
-                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                troubles.retain(|trouble| !trouble.starts_with(UNANSWERED));
-                troubles.push(format!("{UNANSWERED}: {why}"));
-                self.unanswered = true;
+                tracing::warn!("Kafka does not answer: {why}");
+                self.troubles().unanswered = Some(why);
             }
             Event::Trouble(why) => tracing::warn!("{why}"),
             Event::Failed(why) => bail!(why),
             Event::Stopped => bail!("the source stopped by itself: a defect"),
         }
         Ok(())
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&mut self, partition: PartitionId) {
@@ -425,7 +418,7 @@ impl Daemon {
         }
         if !self.abandoned.is_empty() {
             let (store, owner) = (self.ports.store.clone(), self.ports.owner.id.clone());
-            actix::spawn(count_taken_over(store, owner, std::mem::take(&mut self.abandoned)));
+            actix::spawn(claims::count_taken_over(store, owner, std::mem::take(&mut self.abandoned)));
         }
         let ended = |actor: &Option<Addr<PartitionActor>>| actor.as_ref().is_some_and(|actor| !actor.connected());
         let dead: Vec<PartitionId> = self.assigned.iter().filter(|(_, actor)| ended(actor)).map(|(id, _)| id.clone()).collect();
@@ -545,39 +538,6 @@ pub(crate) fn merge_of(fold: Arc<Fold>) -> Merge {
             let deltas: Result<Vec<_>, _> = partitions.iter().map(|bytes| fold.rollup().decode(bytes)).collect();
             Ok(fold.rollup().values(&deltas.map_err(|error| error.to_string())?))
         }),
-    }
-}
-
-/// Tells every few seconds which claims stand in the store, for as long as somebody listens.
-async fn look_at_claims(store: Store, news: UnboundedSender<News>) {
-    while !news.is_closed() {
-        tokio::time::sleep(CLAIMS).await;
-        match store.partitions().await {
-            Ok(claims) => drop(news.send(News::Claims(claims))),
-            // Whoever has something to save says so, and is heard.
-            Err(error) => metrics::store_errors(&error).increment(1),
-        }
-    }
-}
-
-/// Counts as fenced what others have claimed of `lost`, partitions with the epochs of this `owner`'s claims: nothing more of it is saved
-/// here. What nobody has claimed was lost, not fenced.
-async fn count_taken_over(store: Store, owner: String, lost: Vec<(PartitionId, Epoch)>) {
-    let claims = match store.partitions().await {
-        Ok(claims) => claims,
-        Err(error) => {
-            metrics::store_errors(&error).increment(1);
-            return tracing::warn!(%error, "whether others have claimed the partitions that were lost is not known");
-        }
-    };
-    for (partition, epoch) in lost {
-        let Some(claim) = claims.iter().find(|claim| claim.partition == partition) else { continue };
-        let by = claim.owner.as_ref().map_or("nobody", |owner| &*owner.id);
-        // The group may have given it back to us already: then ours is the claim after another's.
-        if claim.epoch.0 > epoch.0 + i64::from(by == owner) {
-            metrics::fenced().increment(1);
-            tracing::warn!(%partition, ours = %epoch, found = %claim.epoch, by, "fenced: another owner had claimed the partition before it was lost");
-        }
     }
 }
 
